@@ -1,0 +1,47 @@
+"""Which function may do what, as data: each entry says why. `infra/workers.py` makes the IAM statements of it.
+
+Nothing else grants a function anything, but for its own log group, X-Ray segments and, in a VPC, network interfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Target = Literal["settings secrets", "kms keys", "kms role", "run objects", "run bucket", "lease table"]
+
+
+@dataclass(frozen=True)
+class Permission:
+    """`actions` on `target`, because of `why`. A target that the settings leave empty (no KMS key, no role) grants nothing."""
+
+    sid: str
+    actions: tuple[str, ...]
+    target: Target
+    why: str
+
+
+READ_SETTINGS = Permission("ReadGrafanaSettings", ("secretsmanager:GetSecretValue",), "settings secrets", "grafana.ini holds the database and secret_key")
+UNWRAP = Permission("UnwrapDataKeys", ("kms:Decrypt",), "kms keys", "data keys of a KMS provider are readable through KMS only")
+WRAP = Permission("WrapTheNewDataKey", ("kms:Encrypt",), "kms keys", "the run's new data key is wrapped once, by one function")
+ASSUME = Permission("UseKeysOfTheKmsRole", ("sts:AssumeRole",), "kms role", "keys of another account are used as that account's role")
+WRITE_RUN = Permission("WriteRun", ("s3:PutObject",), "run objects", "leaves its part of the run: facts, manifest, outcomes, report")
+READ_RUN = Permission("ReadRun", ("s3:GetObject",), "run objects", "goes on from what earlier functions of the run left")
+LIST_RUNS = Permission("ListRuns", ("s3:ListBucket",), "run bucket", "lists outcomes; without it S3 answers 403, not 404, where there is no outcome yet")
+RENEW_LEASE = Permission("RenewLease", ("dynamodb:UpdateItem",), "lease table", "a long run keeps its lease while it works")
+TAKE_LEASE = Permission("TakeLease", ("dynamodb:PutItem", "dynamodb:GetItem"), "lease table", "takes a free or expired lease, or reads who holds it")
+DROP_LEASE = Permission("DropLease", ("dynamodb:DeleteItem",), "lease table", "deletes the lease, only if this run holds it")
+
+_READ_GRAFANA = (READ_SETTINGS, UNWRAP, ASSUME)
+
+PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
+    "preflight": (*_READ_GRAFANA, WRITE_RUN),
+    "plan_chunks": (*_READ_GRAFANA, WRITE_RUN),
+    "acquire_lease": (TAKE_LEASE,),
+    "choose_data_key": (*_READ_GRAFANA, WRAP, READ_RUN, WRITE_RUN),
+    "process_chunk": (*_READ_GRAFANA, READ_RUN, WRITE_RUN, LIST_RUNS, RENEW_LEASE),
+    "report": (READ_RUN, WRITE_RUN, LIST_RUNS),  # adds up what the workers left: neither the database nor a key
+    "report_failure": (READ_RUN, WRITE_RUN, LIST_RUNS),
+    "release_lease": (DROP_LEASE,),
+}

@@ -1,0 +1,295 @@
+"""Grafana's database, as operations see it: pages of rows, compare-and-swap, and the `data_keys` table.
+
+Transactions are short: no lock is held while a key is derived. A locked or deadlocked statement is given back at once and tried again after
+a pause, so that a live Grafana never waits for this product.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from reencrypt.database import connect, data_key_table, schema
+from reencrypt.database.dialects import DIALECTS, Dialect, Engine
+from reencrypt.database.failures import translated
+from reencrypt.database.schema import Schema
+from reencrypt.database.statements import Key, Statements
+from reencrypt.errors import DatabaseBusy, ValueRefused
+from reencrypt.grafana.data_keys import DataKey
+from reencrypt.grafana.secret_columns import ColumnGroup, groups, secret_columns
+from reencrypt.grafana.settings import DatabaseSettings
+
+T = TypeVar("T")
+
+BATCH_ROWS = 200
+BATCH_BYTES = 1 << 20
+BUSY_ATTEMPTS = 60
+_PAUSE_SECONDS = (0.01, 0.5)  # the first pause after a locked statement, and the longest
+_PACKET_MARGIN = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row as it was read: the stored bytes of each column of the group (None: NULL), on SQLite with their storage classes."""
+
+    key: Key
+    values: tuple[bytes | None, ...] = field(repr=False)
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The next stretch of a key range: a page ends at `through` (None: at the end of the range)."""
+
+    through: Key | None
+    rows: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """New bytes for some columns of a row that was read; the keys of `new` are indexes into the group's columns."""
+
+    row: Row
+    new: dict[int, bytes] = field(repr=False)
+
+
+class Swapped(Enum):
+    """What became of a swap."""
+
+    WRITTEN = "written"
+    MISSED = "the row is not as it was read"
+    REFUSED = "the server refuses the value"
+
+
+class Database:
+    """One database. Raises DatabaseUnavailable, DatabaseBusy (after many tries) or DatabaseError from every method."""
+
+    def __init__(self, settings: DatabaseSettings, *, read_only: bool, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._engine = connect.create_engine(settings, read_only=read_only)
+        self._sleep = sleep
+        self.engine = Engine(self._engine.dialect.name)
+        self.dialect: Dialect = DIALECTS[self.engine]
+
+    def close(self) -> None:
+        """Gives every connection back."""
+        self._engine.dispose()
+
+    @cached_property
+    def schema(self) -> Schema:
+        """Grafana's tables with secrets, as this database declares them."""
+        tables = [data_key_table.TABLE, *(column.table for column in secret_columns())]
+        return self._patiently("reading the schema", lambda connection: schema.inspect(connection, tables))
+
+    def groups(self, tables: Iterable[str] = ()) -> tuple[ColumnGroup, ...]:
+        """The column groups that this database has, only those of `tables` if any are named."""
+        wanted = set(tables)
+        present = (self.schema.present(group) for group in groups(secret_columns()) if not wanted or group.table in wanted)
+        return tuple(group for group in present if group)
+
+    def version(self) -> str:
+        """The server's own name and version, for the report."""
+        statement = {
+            Engine.SQLITE: "SELECT 'SQLite ' || sqlite_version()",
+            Engine.MYSQL: "SELECT VERSION()",
+            Engine.POSTGRESQL: "SHOW server_version",
+        }
+        text = str(
+            self._patiently("asking the server's version", lambda connection: connection.exec_driver_sql(statement[self.engine]).scalar())
+        )
+        if self.engine is Engine.MYSQL:
+            return f"MariaDB {text.partition('-')[0]}" if "mariadb" in text.lower() else f"MySQL {text}"
+        return f"PostgreSQL {text.partition(' ')[0]}" if self.engine is Engine.POSTGRESQL else text
+
+    def count(self, group: ColumnGroup) -> int:
+        """The rows of `group`."""
+        return int(self._all(f"counting {group.table}", *self._statements(group).count())[0][0])
+
+    def window(self, group: ColumnGroup, after: Key | None, through: Key | None, rows: int, size: int) -> Window:
+        """The next stretch of at most `rows` rows and `size` bytes (one row at least) of the range after < key <= through."""
+        found = self._all(f"reading {group.table}", *self._statements(group).window(after, through, rows))
+        total = 0
+        for number, row in enumerate(found):
+            total += row[-1]
+            if total > size and number:
+                return Window(tuple(found[number - 1][:-1]), number, last=False)
+        last = len(found) < rows
+        return Window(through if last else tuple(found[-1][:-1]), len(found), last)
+
+    def tail(self, group: ColumnGroup, rows: int) -> Key | None:
+        """The key after which the last `rows` rows stand; None where there are not more than those."""
+        found = self._all(f"reading {group.table}", *self._statements(group).tail(rows + 1))
+        return tuple(found[-1]) if len(found) > rows else None
+
+    def page(self, group: ColumnGroup, after: Key | None, through: Key | None) -> list[Row]:
+        """Every row of the range after < key <= through."""
+        return self._rows(group, self._all(f"reading {group.table}", *self._statements(group).page(after, through)))
+
+    def compare_and_swap(self, group: ColumnGroup, swaps: Sequence[Swap]) -> list[Swapped]:
+        """Writes each swap whose row still holds, byte for byte, what was read; tells what became of each, in order.
+
+        Rows are written by the batch, and a batch in one short transaction; where the server refuses a batch, its rows are tried one by one.
+        """
+        results = [Swapped.MISSED] * len(swaps)
+        by_columns: dict[tuple[int, ...], list[int]] = {}
+        for number, swap in enumerate(swaps):
+            by_columns.setdefault(tuple(sorted(swap.new)), []).append(number)
+        for columns, numbers in by_columns.items():
+            for batch in _batches(numbers, swaps):
+                for number, result in zip(batch, self._swap_batch(group, columns, [swaps[number] for number in batch]), strict=True):
+                    results[number] = result
+        return results
+
+    def row(self, group: ColumnGroup, key: Key) -> Row | None:
+        """The row of `key` as it is now, or None where it is gone."""
+        rows = self._rows(group, self._all(f"reading {group.table}", *self._statements(group).row(key)))
+        return rows[0] if rows else None
+
+    def largest_value(self) -> int | None:
+        """The most bytes that the server takes in one statement; None where it does not say."""
+        return self._packet
+
+    @cached_property
+    def _packet(self) -> int | None:
+        if self.engine is not Engine.MYSQL:
+            return None
+        return int(self._all("asking max_allowed_packet", "SELECT @@max_allowed_packet", [])[0][0]) - _PACKET_MARGIN
+
+    def has_data_keys(self) -> bool:
+        """Whether there is a `data_keys` table (Grafana 8.3 and later)."""
+        return data_key_table.TABLE in self.schema.tables
+
+    def has_labels(self) -> bool:
+        """Whether `data_keys` has labels (Grafana 9.0 and later), so that Grafana reads payloads that name their algorithm."""
+        return "label" in self.schema.tables.get(data_key_table.TABLE, {})
+
+    def data_keys(self) -> list[DataKey]:
+        """Every row of `data_keys`; match ids in your own dictionary, since MySQL compares them without case."""
+        if not self.has_data_keys():
+            return []
+        return self._patiently("reading data_keys", lambda connection: data_key_table.read(connection, self.has_labels()))
+
+    def insert_data_key(self, key: DataKey) -> None:
+        """Adds `key` and commits."""
+
+        def insert(connection: sa.Connection) -> None:
+            with self._transaction(connection):
+                data_key_table.insert(connection, key)
+
+        self._patiently("adding a row to data_keys", insert)
+
+    def _swap_batch(self, group: ColumnGroup, columns: tuple[int, ...], swaps: list[Swap]) -> list[Swapped]:
+        rows = [
+            (
+                swap.row.key,
+                [_stored(swap.row, i) for i in columns],
+                [swap.new[i] for i in columns],
+                [swap.row.classes[i] for i in columns] if swap.row.classes else (),
+            )
+            for swap in swaps
+        ]
+        statements = self._statements(group)
+        # SQLite has no round trips to save, and tells row by row who was written.
+        pieces = [[row] for row in rows] if self.engine is Engine.SQLITE else [rows]
+
+        def write(connection: sa.Connection) -> list[int]:
+            with self._transaction(connection):
+                return [
+                    connection.exec_driver_sql(text, tuple(parameters)).rowcount
+                    for text, parameters in (statements.swap(columns, piece) for piece in pieces)
+                ]
+
+        try:
+            matched = self._patiently(f"writing {group.table}", write)
+        except ValueRefused:
+            if len(swaps) == 1:
+                return [Swapped.REFUSED]
+            return [result for swap in swaps for result in self._swap_batch(group, columns, [swap])]
+        if self.engine is Engine.SQLITE:
+            return [Swapped.WRITTEN if count else Swapped.MISSED for count in matched]
+        if matched == [len(swaps)]:
+            return [Swapped.WRITTEN] * len(swaps)
+        return [Swapped.WRITTEN if self._holds(group, swap) else Swapped.MISSED for swap in swaps]
+
+    def _holds(self, group: ColumnGroup, swap: Swap) -> bool:
+        """Whether the row holds the new bytes. IVs are random, so nobody else can have written them."""
+        row = self.row(group, swap.row.key)
+        return row is not None and all(row.values[index] == new for index, new in swap.new.items())
+
+    def _statements(self, group: ColumnGroup) -> Statements:
+        return Statements(group, self.schema, self.dialect)
+
+    def _rows(self, group: ColumnGroup, found: Iterable[Sequence[Any]]) -> list[Row]:
+        keys, columns = len(group.primary_key), len(group.columns)
+        return [
+            Row(
+                tuple(row[:keys]),
+                tuple(None if value is None else bytes(value) for value in row[keys : keys + columns]),
+                tuple(row[keys + columns :]),
+            )
+            for row in found
+        ]
+
+    def _all(self, doing: str, text: str, parameters: Sequence[object]) -> Sequence[Sequence[Any]]:
+        return self._patiently(doing, lambda connection: connection.exec_driver_sql(text, tuple(parameters)).fetchall())
+
+    def _patiently(self, doing: str, action: Callable[[sa.Connection], T]) -> T:
+        """Runs `action` on a connection of its own; after a lock conflict again, with every lock given back and a pause."""
+        pause, longest = _PAUSE_SECONDS
+        for attempt in range(BUSY_ATTEMPTS):
+            try:
+                with translated(doing), self._engine.connect() as connection:
+                    return action(connection)
+            except DatabaseBusy:
+                if attempt == BUSY_ATTEMPTS - 1:
+                    raise
+            self._sleep(random.uniform(pause / 2, pause))  # noqa: S311  (jitter, not a secret)
+            pause = min(pause * 1.5, longest)
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _transaction(self, connection: sa.Connection) -> Iterator[None]:
+        """A write transaction; on SQLite one that takes the write lock at once, so that it cannot deadlock on the way."""
+        if self.engine is not Engine.SQLITE:
+            with connection.begin():
+                yield
+            return
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            raw: Any = connection.connection.dbapi_connection
+            raw.rollback()
+            raise
+
+
+def _stored(row: Row, index: int) -> bytes:
+    value = row.values[index]
+    if value is None:
+        raise AssertionError("a NULL holds no secret and is never written")
+    return value
+
+
+def _batches(numbers: Sequence[int], swaps: Sequence[Swap]) -> Iterator[list[int]]:
+    """`numbers` in batches bounded by rows and by bytes, so that a statement stays small; one large row is a batch of its own."""
+    batch: list[int] = []
+    size = 0
+    for number in numbers:
+        swap = swaps[number]
+        needed = sum(len(new) + len(swap.row.values[index] or b"") for index, new in swap.new.items())
+        if batch and (len(batch) == BATCH_ROWS or size + needed > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(number)
+        size += needed
+    if batch:
+        yield batch

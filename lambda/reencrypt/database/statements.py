@@ -1,0 +1,144 @@
+"""The SQL text of a column group, for one engine: read a window of keys, read a page, compare-and-swap rows.
+
+Statements are text because a batch of 200 rows is one statement with a thousand parameters, which an expression tree would take longer to
+build than the server to run. Identifiers are quoted, values are always parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from reencrypt.database.dialects import Dialect, Engine
+from reencrypt.database.schema import Schema
+from reencrypt.grafana.secret_columns import ColumnGroup
+
+Key = tuple[object, ...]
+# From here on MySQL compares an old value by its SHA-256, so that a statement carries a large value once and not twice.
+HASHED_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Statements:
+    """Statements over `group`, whose columns are all present in `schema`."""
+
+    group: ColumnGroup
+    schema: Schema
+    dialect: Dialect
+
+    def window(self, after: Key | None, through: Key | None, rows: int) -> tuple[str, list[object]]:
+        """The keys of the next `rows` rows with the size in bytes of what a page would read of each."""
+        sizes = " + ".join(f"COALESCE({self.dialect.size_of(column.column)}, 0)" for column in self.group.columns)
+        condition, parameters = self._range(after, through)
+        return f"SELECT {self._keys}, {sizes} FROM {self._table}{condition} ORDER BY {self._keys} LIMIT {int(rows)}", parameters  # noqa: S608
+
+    def tail(self, rows: int) -> tuple[str, list[object]]:
+        """The keys of the last `rows` rows, last first."""
+        condition, parameters = self._range(None, None)
+        order = ", ".join(f"{self.dialect.quoted(name)} DESC" for name in self.group.primary_key)
+        return f"SELECT {self._keys} FROM {self._table}{condition} ORDER BY {order} LIMIT {int(rows)}", parameters  # noqa: S608
+
+    def page(self, after: Key | None, through: Key | None) -> tuple[str, list[object]]:
+        """Keys and bytes of every row in the range; on SQLite the storage classes behind them."""
+        condition, parameters = self._range(after, through)
+        return f"SELECT {self._selected} FROM {self._table}{condition} ORDER BY {self._keys}", parameters  # noqa: S608
+
+    def row(self, key: Key) -> tuple[str, list[object]]:
+        """As `page`, for one key."""
+        condition, parameters = self._key_is(key)
+        return f"SELECT {self._selected} FROM {self._table} WHERE {condition}", parameters  # noqa: S608
+
+    def count(self) -> tuple[str, list[object]]:
+        """How many rows the group has."""
+        condition, parameters = self._range(None, None)
+        return f"SELECT COUNT(*) FROM {self._table}{condition}", parameters  # noqa: S608
+
+    def swap(
+        self, columns: Sequence[int], rows: Sequence[tuple[Key, Sequence[bytes], Sequence[bytes], Sequence[str]]]
+    ) -> tuple[str, list[object]]:
+        """Puts new bytes where the old ones still are: (key, old, new, storage classes) for each row, by index into the group's columns.
+
+        One statement for all rows; whoever is not as it was read is left alone, and missing in the count of matched rows.
+        """
+        assignments, set_parameters = [], []
+        for position, index in enumerate(columns):
+            name = self.group.columns[index].column
+            cases = []
+            for key, _, new, classes in rows:
+                condition, parameters = self._key_is(key)
+                cases.append(f"WHEN {condition} THEN {self._new_mark(index, classes[position] if classes else '')}")
+                set_parameters += [*parameters, self._new_value(index, new[position])]
+            assignments.append(f"{self.dialect.quoted(name)} = CASE {' '.join(cases)} END")
+        conditions, where_parameters = [], []
+        for key, old, _, classes in rows:
+            condition, parameters = self._key_is(key)
+            where_parameters += parameters
+            for position, index in enumerate(columns):
+                same, value = self._still(index, old[position])
+                condition += f" AND {same}"
+                where_parameters.append(value)
+                if classes:
+                    condition += f" AND {self.dialect.storage_class.format(c=self.dialect.quoted(self.group.columns[index].column))} = {self.dialect.mark}"
+                    where_parameters.append(classes[position])
+            conditions.append(f"({condition})")
+        return f"UPDATE {self._table} SET {', '.join(assignments)} WHERE {' OR '.join(conditions)}", [*set_parameters, *where_parameters]  # noqa: S608
+
+    @cached_property
+    def _table(self) -> str:
+        return self.dialect.quoted(self.group.table)
+
+    @cached_property
+    def _keys(self) -> str:
+        return ", ".join(self.dialect.quoted(name) for name in self.group.primary_key)
+
+    @cached_property
+    def _selected(self) -> str:
+        names = [column.column for column in self.group.columns]
+        parts = [self._keys, *(self.dialect.as_bytes(name, self._is_blob(name)) for name in names)]
+        if self.dialect.engine is Engine.SQLITE:
+            parts += [self.dialect.storage_class.format(c=self.dialect.quoted(name)) for name in names]
+        return ", ".join(parts)
+
+    def _is_blob(self, name: str) -> bool:
+        return self.schema.tables[self.group.table][name].is_blob
+
+    def _range(self, after: Key | None, through: Key | None) -> tuple[str, list[object]]:
+        conditions = [f"{self.dialect.quoted(name)} = {self.dialect.mark}" for name, _ in self.group.where]
+        parameters: list[object] = [value for _, value in self.group.where]
+        single = len(self.group.primary_key) == 1
+        marks = ", ".join([self.dialect.mark] * len(self.group.primary_key))
+        for key, operator in ((after, ">"), (through, "<=")):
+            if key is not None:
+                conditions.append(f"{self._keys} {operator} {marks}" if single else f"({self._keys}) {operator} ({marks})")
+                parameters += key
+        return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), parameters
+
+    def _key_is(self, key: Key) -> tuple[str, list[object]]:
+        """Equality by index, and for texts by bytes too: a MySQL collation takes 'a' for 'A'."""
+        conditions, parameters = [], []
+        for name, value in zip(self.group.primary_key, key, strict=True):
+            conditions.append(f"{self.dialect.quoted(name)} = {self.dialect.mark}")
+            parameters.append(value)
+            if isinstance(value, str) and self.dialect.engine is Engine.MYSQL:
+                conditions.append(f"{self.dialect.as_bytes(name, False)} = {self.dialect.mark}")
+                parameters.append(value.encode())
+        return " AND ".join(conditions), parameters
+
+    def _still(self, index: int, old: bytes) -> tuple[str, object]:
+        name = self.group.columns[index].column
+        if self.dialect.engine is Engine.MYSQL and len(old) > HASHED_BYTES:
+            return f"SHA2({self.dialect.quoted(name)}, 256) = {self.dialect.mark}", hashlib.sha256(old).hexdigest()
+        return f"{self.dialect.as_bytes(name, self._is_blob(name))} = {self.dialect.mark}", old
+
+    def _new_mark(self, index: int, storage_class: str) -> str:
+        if self.dialect.engine is Engine.SQLITE:
+            return self.dialect.write_text if storage_class == "text" else self.dialect.write_blob
+        return self.dialect.write_blob if self._is_blob(self.group.columns[index].column) else self.dialect.write_text
+
+    def _new_value(self, index: int, new: bytes) -> object:
+        """SQLite casts bytes to text itself, so that even text that is not UTF-8 stays as it was."""
+        if self.dialect.engine is Engine.SQLITE or self._is_blob(self.group.columns[index].column):
+            return new
+        return new.decode()

@@ -1,0 +1,136 @@
+"""The secret values in one stored column value: find each payload, and put new ones in their places.
+
+`read` never fails for a bad value: each place is a payload, empty, plaintext, or unreadable with its reason. What Grafana's readers
+and writers do with each shape: grafana pkg/services/secrets/migrator/rotators.go, pkg/services/ngalert/notifier/crypto.go,
+pkg/services/ssosettings/ssosettingsimpl/service.go (12.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from reencrypt.errors import PayloadError, Reason
+from reencrypt.grafana import base64_text, document
+from reencrypt.grafana import payload as payloads
+from reencrypt.grafana.document import Kind, Leaf, Path
+from reencrypt.grafana.payload import Payload
+from reencrypt.grafana.secret_columns import SecretColumn, Shape
+
+
+class State(Enum):
+    """What stands at a place where a payload belongs."""
+
+    PAYLOAD = "payload"
+    EMPTY = "empty"
+    PLAINTEXT = "plaintext"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretValue:
+    """One place. `path` is None where the whole column is the value; `span` is what a new payload replaces, in bytes of the column."""
+
+    path: Path | None
+    state: State
+    payload: Payload | None = None
+    reason: Reason | None = None
+    span: tuple[int, int] = field(default=(0, 0), repr=False)
+    prefix: str = ""
+
+
+_BASE64_ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+# '*YWVz' ("*aes" in base64) as base64, and '#' + base64 as base64: how a damaged payload is told from text that never was one.
+_LEGACY_START = b"KllXV"
+
+
+def read(column: SecretColumn, stored: bytes | None) -> list[SecretValue]:
+    """The secret values in `stored` (the column's bytes, None for NULL): at least one, so that each row is accounted for."""
+    if not stored:
+        return [SecretValue(None, State.EMPTY)]
+    if column.shape is Shape.RAW:
+        return [_from_bytes(column, None, stored, (0, len(stored)), "")]
+    if column.shape is Shape.BASE64:
+        return [_from_text(column, None, stored, (0, len(stored)), "")]
+    try:
+        places = [(leaf, prefix) for leaf in document.leaves(stored) if (prefix := _place(column, leaf)) is not None]
+        values = [value for leaf, prefix in places for value in _from_leaf(column, stored, leaf, prefix)]
+    except PayloadError as error:
+        return [SecretValue(None, State.UNREADABLE, reason=error.reason)]
+    return values or [SecretValue(None, State.EMPTY)]
+
+
+def write(column: SecretColumn, stored: bytes, replacements: Iterable[tuple[SecretValue, bytes]]) -> bytes:
+    """`stored` with new payloads in place of values that `read` returned, in `read`'s order, each encoded as the column demands."""
+    edits = []
+    for value, new in replacements:
+        text = value.prefix.encode() + base64_text.encode(new, column.base64)
+        edits.append((*value.span, b'"%b"' % text if value.path is not None else text))
+    return document.splice(stored, edits)
+
+
+def _place(column: SecretColumn, leaf: Leaf) -> str | None:
+    """The prefix of the payload at `leaf`, or None where no secret belongs there."""
+    path = leaf.path
+    if column.shape is Shape.JSON_MAP:
+        if not path and leaf.kind not in (Kind.OBJECT, Kind.NULL):
+            raise PayloadError(Reason.MALFORMED_JSON)
+        return "" if len(path) == 1 else None
+    if column.shape is Shape.JSON_PATHS:
+        return next((pattern.prefix for pattern in column.json_paths if pattern.matches(path)), None)
+    if not path or not isinstance(path[-1], str) or leaf.kind in (Kind.OBJECT, Kind.ARRAY):
+        return None  # Grafana's migrator recurses into both and leaves strings in arrays alone
+    key = path[-1].lower()
+    return "" if any(word in key for word in column.secret_key_contains) else None
+
+
+def _from_leaf(column: SecretColumn, stored: bytes, leaf: Leaf, prefix: str) -> list[SecretValue]:
+    if leaf.kind is Kind.NULL:
+        return [SecretValue(leaf.path, State.EMPTY)]
+    if leaf.kind is not Kind.STRING:
+        if column.shape is Shape.JSON_BY_KEY:  # `"allow_insecure_certificate": true` is a setting, not a secret
+            return [SecretValue(leaf.path, State.PLAINTEXT)]
+        return [SecretValue(leaf.path, State.UNREADABLE, reason=Reason.NOT_A_STRING)]
+    text = document.string_at(stored, leaf)
+    if not text:
+        return [SecretValue(leaf.path, State.EMPTY)]
+    if not text.startswith(prefix):
+        return [SecretValue(leaf.path, State.PLAINTEXT)]
+    return [_from_text(column, leaf.path, text.removeprefix(prefix).encode(), (leaf.start, leaf.end), prefix)]
+
+
+def _from_text(column: SecretColumn, path: Path | None, text: bytes, span: tuple[int, int], prefix: str) -> SecretValue:
+    try:
+        payload = base64_text.decode(text)
+    except PayloadError as error:
+        if prefix or _was_a_payload(text):
+            return SecretValue(path, State.UNREADABLE, reason=error.reason)
+        return SecretValue(path, State.PLAINTEXT)
+    return _from_bytes(column, path, payload, span, prefix)
+
+
+def _from_bytes(column: SecretColumn, path: Path | None, payload: bytes, span: tuple[int, int], prefix: str) -> SecretValue:
+    try:
+        parsed = payloads.parse(payload)
+    except PayloadError as error:
+        anonymous = payload[:1] not in (b"#", b"*")
+        if error.reason is Reason.TOO_SHORT and anonymous and not prefix and not payload[:8].isalnum():
+            return SecretValue(path, State.PLAINTEXT)  # "Bearer" is base64 too
+        return SecretValue(path, State.UNREADABLE, reason=error.reason)
+    if not parsed.could_be_grafanas:
+        # A setting such as /etc/grafana/tls/certificate may stand under a secret's key in plain text; elsewhere nothing but payloads belongs.
+        if column.shape is Shape.JSON_BY_KEY or (column.shape is Shape.RAW and payload[:1] in (b"{", b"[")):
+            return SecretValue(path, State.PLAINTEXT)
+        return SecretValue(path, State.UNREADABLE, reason=Reason.NOT_A_PAYLOAD)
+    return SecretValue(path, State.PAYLOAD, parsed, span=span, prefix=prefix)
+
+
+def _was_a_payload(text: bytes) -> bool:
+    """Whether `text`, which is no base64, begins as the base64 of a payload does: a damaged one, not plaintext."""
+    if text.startswith(_LEGACY_START):
+        return True
+    if not text.startswith(b"I") or not _BASE64_ALPHABET.issuperset(text[:12]):
+        return False
+    start = base64_text.decode(text[: min(len(text), 12) // 4 * 4])
+    return start[:1] == b"#" and len(start) > 1 and _BASE64_ALPHABET.issuperset(start[1:].partition(b"#")[0])

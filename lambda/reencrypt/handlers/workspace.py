@@ -1,0 +1,90 @@
+"""From the function's environment to the workspace of an operation; settings are read once a process.
+
+Nothing secret is in an environment variable: they name the secrets that hold grafana.ini and its overrides.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from aws_lambda_powertools.utilities import parameters
+
+from reencrypt.database.database import Database
+from reencrypt.errors import ConfigurationError
+from reencrypt.grafana import cipher
+from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate, load_settings
+from reencrypt.operations.workspace import Workspace
+from reencrypt.providers import Provider
+from reencrypt.providers.awskms import KmsOptions
+from reencrypt.providers.registry import providers_for
+from reencrypt.storage.lease import Lease
+from reencrypt.storage.objects import RunStore
+
+_PROVIDERS_SECONDS = 1800  # an assumed role's credentials live an hour, a process may live longer
+# For the life of the process: values that this product wrote share salts, so chunk after chunk profits.
+derive_key = cipher.caching_derivation()
+
+
+def workspace(run: str) -> Workspace:
+    """The workspace of `run`. Raises ConfigurationError, InvalidIni."""
+    settings = _settings()
+    return Workspace(
+        settings=settings,
+        providers=_providers,
+        open_database=lambda read_only: Database(settings.database, read_only=read_only),
+        store=run_store(run),
+        now=lambda: datetime.now(UTC),
+    )
+
+
+def run_store(run: str) -> RunStore:
+    """The run's part of the bucket."""
+    return RunStore(os.environ["RUN_BUCKET"], run)
+
+
+def lease() -> Lease:
+    """The lease that lets one writing run go on at a time."""
+    return Lease(os.environ["LEASE_TABLE"])
+
+
+def max_concurrency() -> int:
+    """The deployment's limit of workers at the same time."""
+    return int(os.environ["MAX_CONCURRENCY"])
+
+
+@functools.cache
+def _settings() -> GrafanaSettings:
+    ini = _secret(os.environ["GRAFANA_INI_SECRET"])
+    environment: dict[str, str] = {}
+    if name := os.environ.get("GRAFANA_ENVIRONMENT_SECRET"):
+        try:
+            environment = {str(key): str(value) for key, value in json.loads(_secret(name)).items()}
+        except (ValueError, AttributeError):
+            raise ConfigurationError("the secret of grafana_environment_secret must be a JSON object of GF_… names and values") from None
+    return load_settings(ini, environment)
+
+
+def _providers(candidate: SecretKeyCandidate) -> Mapping[str, Provider]:
+    return _providers_of(candidate, int(time.time() // _PROVIDERS_SECONDS))
+
+
+@functools.lru_cache(maxsize=4)
+def _providers_of(candidate: SecretKeyCandidate, _age: int) -> Mapping[str, Provider]:
+    options = KmsOptions(
+        credentials="role" if os.environ.get("KMS_CREDENTIALS") == "role" else "configured-first",
+        role_to_assume=os.environ.get("KMS_ROLE_TO_ASSUME") or None,
+        encryption_context=json.loads(os.environ.get("KMS_ENCRYPTION_CONTEXT") or "{}"),
+    )
+    return providers_for(_settings(), candidate, options)
+
+
+def _secret(name: str) -> str:
+    value = parameters.get_secret(name)
+    if not isinstance(value, str):
+        raise ConfigurationError("the secret with grafana.ini must hold text, not binary")
+    return value

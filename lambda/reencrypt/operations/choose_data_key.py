@@ -1,0 +1,65 @@
+"""The run's data key: the newest active one of the target provider, or a new one, committed before anything is encrypted under it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from reencrypt.errors import DataKeyUnwrapFailed, PayloadError
+from reencrypt.grafana.data_keys import DATA_KEY_BYTES, DataKey, new_data_key, normalise_provider
+from reencrypt.operations.keys import Unwrapper
+from reencrypt.operations.preflight import PREFLIGHT
+from reencrypt.operations.run_input import RunInput
+from reencrypt.operations.workspace import Workspace
+from reencrypt.providers import Provider
+
+DATA_KEY = "data_key.json"
+
+
+def choose_data_key(request: RunInput, workspace: Workspace) -> dict[str, Any]:
+    """Returns {"data_key": id, "created": bool} and leaves it in the store. Safe to repeat: a key that an earlier try made is found again.
+
+    Raises ProviderError when KMS refuses to wrap or unwrap, DatabaseError.
+    """
+    name = workspace.target_provider(request)
+    facts = workspace.store.get_json(PREFLIGHT)
+    candidate = next(key for key in workspace.settings.secret_keys if key.source == facts["secret_key_source"])
+    providers = workspace.providers(candidate)
+    database = workspace.open_database(False)
+    try:
+        rows = database.data_keys()
+        unwrap = Unwrapper(rows, providers)
+        usable = [
+            row
+            for row in rows
+            if row.active and normalise_provider(row.provider) == name and row.name not in facts["distrusted"] and _unwraps(unwrap, row)
+        ]
+        created = not usable
+        if created:
+            usable = [_new(providers[name], workspace)]
+            database.insert_data_key(usable[0])
+            # Read it back as Grafana will: a server that altered the bytes would make every value unreadable.
+            Unwrapper(database.data_keys(), providers)(usable[0].name)
+    finally:
+        database.close()
+    key = usable[-1]
+    answer = {"data_key": key.name, "created": created}
+    entry = {"id": key.name, "provider": name, "active": True, "label": key.label, "readable": True}
+    workspace.store.put_json(DATA_KEY, {**answer, "entry": entry})
+    return answer
+
+
+def _unwraps(unwrap: Unwrapper, row: DataKey) -> bool:
+    try:
+        unwrap(row.name)
+    except PayloadError:
+        return False
+    return True
+
+
+def _new(provider: Provider, workspace: Workspace) -> DataKey:
+    secret = os.urandom(DATA_KEY_BYTES)
+    wrapped = provider.wrap(secret)
+    if provider.unwrap(wrapped) != secret:
+        raise DataKeyUnwrapFailed(f"{provider.name} does not unwrap what it has wrapped; nothing was written")
+    return new_data_key(provider.name, wrapped, workspace.now())

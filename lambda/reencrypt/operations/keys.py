@@ -1,0 +1,61 @@
+"""A run's keys: unwrap the database's data keys with the configured providers, and remember why one could not be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from reencrypt.errors import DataKeyUnwrapFailed, PayloadError, ProviderError, ProviderThrottled, Reason
+from reencrypt.grafana.cipher import DeriveKey
+from reencrypt.grafana.data_keys import DataKey, normalise_provider
+from reencrypt.grafana.key_ring import KeyRing
+from reencrypt.grafana.settings import SecretKeyCandidate
+from reencrypt.providers import Provider
+
+
+class Unwrapper:
+    """Unwraps the data keys of one database, each once: 1 000 of them would be 1 000 calls of kms:Decrypt a page."""
+
+    def __init__(self, rows: Iterable[DataKey], providers: Mapping[str, Provider]) -> None:
+        self._rows = {row.name: row for row in rows}
+        self._providers = providers
+        self.problems: dict[str, str] = {}
+        self._refusal: ProviderError | None = None
+
+    def __call__(self, key_id: str) -> bytes:
+        """The 16 bytes of the data key `key_id`. Raises PayloadError, or ProviderThrottled when it is worth trying again."""
+        row = self._rows.get(key_id)
+        if row is None:
+            raise PayloadError(Reason.UNKNOWN_DATA_KEY)
+        name = normalise_provider(row.provider)
+        provider = self._providers.get(name)
+        if provider is None:
+            self.problems[key_id] = f"provider {name} is not configured: grafana.ini has no [security.encryption.{name}]"
+            raise PayloadError(Reason.PROVIDER_UNAVAILABLE)
+        try:
+            return provider.unwrap(row.encrypted_data)
+        except ProviderThrottled:
+            raise
+        except ProviderError as error:
+            self.problems[key_id] = str(error)
+            if not isinstance(error, DataKeyUnwrapFailed):
+                self._refusal = error
+            raise PayloadError(
+                Reason.DATA_KEY_UNREADABLE if isinstance(error, DataKeyUnwrapFailed) else Reason.PROVIDER_UNAVAILABLE
+            ) from None
+
+    def raise_refusal(self) -> None:
+        """Raises the KeyAccessDenied or KeyUnusable that a provider answered with, if one did: something that a person can put right."""
+        if self._refusal is not None:
+            raise self._refusal
+
+
+def open_ring(
+    secret_key: SecretKeyCandidate, unwrap: Unwrapper, distrusted: Collection[str] = (), derive: DeriveKey | None = None
+) -> KeyRing:
+    """The key ring of one database under `secret_key`."""
+    return KeyRing(secret_key.value.encode(), unwrap, distrusted, derive)
+
+
+def current_keys(rows: Iterable[DataKey], provider: str) -> frozenset[str]:
+    """The ids of the active data keys of `provider`: values under these are current."""
+    return frozenset(row.name for row in rows if row.active and normalise_provider(row.provider) == provider)

@@ -1,0 +1,68 @@
+"""What became of each value: the six outcomes, and the tally of one stretch of a chunk.
+
+Every value lands in exactly one outcome, so the outcomes of a column always add up to its values.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from reencrypt.errors import Reason
+from reencrypt.grafana.document import Path
+
+
+class Outcome(StrEnum):
+    """What became of a value; in a run that does not write, `re_encrypted` is what a `re-encrypt` would rewrite."""
+
+    RE_ENCRYPTED = "re_encrypted"
+    ALREADY_CURRENT = "already_current"
+    EMPTY = "empty"
+    CHANGED_BY_GRAFANA = "changed_by_grafana"
+    PLAINTEXT = "plaintext"
+    UNREADABLE = "unreadable"
+
+
+@dataclass
+class Tally:
+    """Counts of one stretch. `outcomes` is by (column id, outcome), `keys` by data key id: who the payloads were under when they were read."""
+
+    rows: int = 0
+    outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    keys: Counter[str] = field(default_factory=Counter)
+    unreadable: list[dict[str, Any]] = field(default_factory=list)
+    plaintext: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, column_id: str, outcome: Outcome, count: int = 1) -> None:
+        """Counts values without a place to tell of."""
+        self.outcomes[column_id, outcome] += count
+
+    def add_unreadable(self, column_id: str, place: Mapping[str, Any], reason: Reason) -> None:
+        """Counts an unreadable value and lists it, by place and reason, never by value."""
+        self.add(column_id, Outcome.UNREADABLE)
+        self.unreadable.append({**place, "reason": reason.value})
+
+    def add_plaintext(self, column_id: str, place: Mapping[str, Any]) -> None:
+        """Counts a plaintext and lists its place."""
+        self.add(column_id, Outcome.PLAINTEXT)
+        self.plaintext.append(dict(place))
+
+    @property
+    def values(self) -> int:
+        """All values counted."""
+        return self.outcomes.total()
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which a worker leaves it for the report."""
+        columns: dict[str, dict[str, int]] = {}
+        for (column_id, outcome), count in self.outcomes.items():
+            columns.setdefault(column_id, {})[outcome.value] = count
+        return {"rows": self.rows, "columns": columns, "keys": dict(self.keys), "unreadable": self.unreadable, "plaintext": self.plaintext}
+
+
+def place(table: str, column: str, primary_key: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
+    """Where a value stands, as a report names it."""
+    return {"table": table, "column": column, "primary_key": dict(primary_key), "path": None if path is None else list(path)}

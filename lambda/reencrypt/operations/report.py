@@ -1,0 +1,211 @@
+"""The report: the facts of a run, from what its steps have left in the run's store. No database, no keys.
+
+The outcome is judged from the counts, never from the state machine's status: a chunk without an outcome makes the run fail.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from reencrypt.errors import IncompleteRun
+from reencrypt.grafana.key_ring import SECRET_KEY
+from reencrypt.grafana.secret_columns import secret_columns
+from reencrypt.operations import advice, cost
+from reencrypt.operations.choose_data_key import DATA_KEY
+from reencrypt.operations.outcomes import Outcome
+from reencrypt.operations.plan_chunks import MANIFEST
+from reencrypt.operations.preflight import PREFLIGHT
+from reencrypt.operations.run_input import OnUnreadable, RunInput
+from reencrypt.operations.work import Phase, outcome_name
+from reencrypt.storage.objects import Store
+
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+
+
+class RunOutcome(StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "succeeded"
+    WITH_UNREADABLE = "succeeded-with-unreadable"
+    FAILED = "failed"
+    NOTHING_FOUND = "nothing-found"
+
+
+@dataclass(frozen=True)
+class Times:
+    """When the run started and finished (UTC), and the memory of a worker, for the cost."""
+
+    started: datetime
+    finished: datetime
+    worker_megabytes: int
+
+    @property
+    def seconds(self) -> float:
+        """The run's duration."""
+        return max((self.finished - self.started).total_seconds(), 0.001)
+
+
+@dataclass
+class Pass:
+    """What one pass over all chunks found, added up."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    keys: Counter[str] = field(default_factory=Counter)
+    unreadable: list[dict[str, Any]] = field(default_factory=list)
+    plaintext: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    deliveries: int = 0
+
+    def totals(self) -> dict[str, int]:
+        """The six outcomes over all columns."""
+        return {outcome.value: sum(counts[outcome.value] for counts in self.counts.values()) for outcome in Outcome}
+
+
+def build(run: str, request: RunInput, store: Store, times: Times) -> dict[str, Any]:
+    """The report of a run that went through all its steps. Raises IncompleteRun when a chunk has no outcome."""
+    facts = store.get_json(PREFLIGHT)
+    done = _collect(store, Phase.PROCESS)
+    verified = _collect(store, Phase.VERIFY) if request.mode.writes else None
+    chosen = store.find_json(DATA_KEY)
+    after = verified or done
+    totals = done.totals()
+    values = sum(totals.values())
+    unreadable = done.unreadable
+    if verified is not None:
+        known = {repr(_place(entry)) for entry in unreadable}
+        unreadable = unreadable + [entry for entry in verified.unreadable if repr(_place(entry)) not in known]
+    outcome = _outcome(request, values - totals[Outcome.EMPTY], len(unreadable))
+    report = {
+        "run": run, "mode": request.mode.value, "outcome": outcome.value, "engine": facts["engine"], "provider": facts["provider"],
+        "data_key": chosen["data_key"] if chosen else None,
+        "started": _utc(times.started), "finished": _utc(times.finished),
+        "columns": _columns(done, facts, request),
+        "data_keys": _data_keys(facts, chosen, after),
+        "unreadable": unreadable,
+        "plaintext_values": done.plaintext,
+        "totals": {"rows": sum(done.rows.values()), "values": values, **totals},
+        "census": {"before": dict(done.keys), "after": dict(verified.keys) if verified else None},
+        "seconds": round(times.seconds, 3),
+        "values_per_second": round(values / times.seconds, 1),
+        "estimated_cost_usd": round(
+            cost.estimate_usd(done.seconds + (verified.seconds if verified else 0), done.deliveries + (verified.deliveries if verified else 0),
+                              len(facts["data_keys"]), times.worker_megabytes), 6),
+        "notes": [*facts["notes"], *advice.notes(request, totals, verified.totals() if verified else None, done.keys)],
+        "next_input": advice.next_input(request, totals),
+        "error": None,
+    }  # fmt: skip
+    report["headline"] = advice.headline(report)
+    report["next_steps"] = advice.next_steps(report, facts["provider_ready"])
+    return report
+
+
+def build_failure(run: str, mode: str, store: Store, times: Times, error: Mapping[str, str]) -> dict[str, Any]:
+    """The report of a run that a step ended: `error` has the exception's class `name` and its `message`. Uses what the store has."""
+    facts = store.find_json(PREFLIGHT) or {}
+    done = _collect(store, Phase.PROCESS, complete=False)
+    chosen = store.find_json(DATA_KEY)
+    totals = done.totals()
+    values = sum(totals.values())
+    report = {
+        "run": run, "mode": mode, "outcome": RunOutcome.FAILED.value, "engine": facts.get("engine"), "provider": facts.get("provider"),
+        "data_key": chosen["data_key"] if chosen else None,
+        "started": _utc(times.started), "finished": _utc(times.finished),
+        "columns": _columns(done, facts, None) if facts else [],
+        "data_keys": _data_keys(facts, chosen, done) if facts else [],
+        "unreadable": done.unreadable, "plaintext_values": done.plaintext,
+        "totals": {"rows": sum(done.rows.values()), "values": values, **totals},
+        "census": {"before": dict(done.keys), "after": None},
+        "seconds": round(times.seconds, 3), "values_per_second": round(values / times.seconds, 1),
+        "estimated_cost_usd": round(cost.estimate_usd(done.seconds, done.deliveries, len(facts.get("data_keys", ())), times.worker_megabytes), 6),
+        "notes": list(facts.get("notes", ())), "next_input": None, "error": dict(error),
+    }  # fmt: skip
+    report["headline"] = advice.headline(report)
+    report["next_steps"] = advice.failure_steps(error["name"])
+    return report
+
+
+def _collect(store: Store, phase: Phase, *, complete: bool = True) -> Pass:
+    total = Pass()
+    for outcome in _outcomes(store, phase, complete):
+        total.rows[outcome["group"]] += outcome["rows"]
+        total.keys.update(outcome["keys"])
+        total.unreadable += outcome["unreadable"]
+        total.plaintext += outcome["plaintext"]
+        total.seconds += outcome["seconds"]
+        total.deliveries += 1
+        for column_id, counts in outcome["columns"].items():
+            total.counts.setdefault(column_id, Counter()).update(counts)
+    return total
+
+
+def _outcomes(store: Store, phase: Phase, complete: bool) -> Iterator[dict[str, Any]]:
+    """Every stretch of every chunk of the manifest, in order, each exactly once."""
+    if not complete and not store.exists(MANIFEST):
+        return
+    for chunk in store.iter_lines(MANIFEST):
+        position = None
+        while True:
+            outcome = store.find_json(outcome_name(phase, chunk["id"], position))
+            if outcome is None:
+                if complete:
+                    raise IncompleteRun(
+                        f"chunk {chunk['id']} ({chunk['group']}) has no outcome in the {phase.value} pass: its worker failed each time. "
+                        "See the Map Run in the Step Functions console and the worker's log, then start the run again"
+                    )
+                break
+            yield outcome
+            position = outcome["to"]
+            if position is None:
+                break
+
+
+def _outcome(request: RunInput, secrets: int, unreadable: int) -> RunOutcome:
+    if not secrets:
+        return RunOutcome.NOTHING_FOUND
+    if unreadable:
+        return RunOutcome.WITH_UNREADABLE if request.on_unreadable is OnUnreadable.REPORT else RunOutcome.FAILED
+    return RunOutcome.SUCCEEDED
+
+
+def _columns(done: Pass, facts: Mapping[str, Any], request: RunInput | None) -> list[dict[str, Any]]:
+    rows = []
+    for column in secret_columns():
+        if request is not None and request.tables and column.table not in request.tables:
+            continue
+        counts = done.counts.get(column.id, Counter())
+        rows.append({
+            "table": column.table, "column": column.column, "present": facts["present"][column.id], "rows": _rows(done, column.id),
+            "values": sum(counts.values()), **{outcome.value: counts[outcome.value] for outcome in Outcome},
+        })  # fmt: skip
+    return rows
+
+
+def _rows(done: Pass, column_id: str) -> int:
+    table, _, rest = column_id.partition(".")
+    resource = rest.partition("/")[2]
+    return done.rows[f"{table}/{resource}" if resource else table]
+
+
+def _data_keys(facts: Mapping[str, Any], chosen: Mapping[str, Any] | None, after: Pass) -> list[dict[str, Any]]:
+    entries = {entry["id"]: entry for entry in facts["data_keys"]}
+    if chosen:
+        entries.setdefault(chosen["data_key"], chosen["entry"])
+    for key_id in after.keys:
+        if key_id != SECRET_KEY and key_id not in entries:  # named by a payload, but in no row
+            entries[key_id] = {"id": key_id, "provider": None, "active": False, "label": None, "readable": False}
+    return [{**entry, "values": after.keys[key_id]} for key_id, entry in entries.items()]
+
+
+def _place(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "reason"}
+
+
+def _utc(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

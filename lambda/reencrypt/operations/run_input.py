@@ -1,0 +1,80 @@
+"""The execution's input: `{"mode": …}` and its options, checked strictly.
+
+A key that is misspelt would otherwise be an option that silently does not hold, so unknown keys and values are refused with the allowed ones.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from reencrypt.errors import InvalidInput
+from reencrypt.grafana.secret_columns import secret_columns
+
+DEFAULT_CHUNK_ROWS = 1000
+MAXIMUM_CONCURRENCY = 100
+
+
+class Mode(StrEnum):
+    """What a run does."""
+
+    PLAN = "plan"
+    RE_ENCRYPT = "re-encrypt"
+    VERIFY = "verify"
+
+    @property
+    def writes(self) -> bool:
+        """Whether the mode changes the database: it then takes the lease."""
+        return self is Mode.RE_ENCRYPT
+
+
+class OnUnreadable(StrEnum):
+    """How a run ends that found unreadable values: as failed, or as succeeded with a report of them."""
+
+    FAIL = "fail"
+    REPORT = "report"
+
+
+class RunInput(BaseModel):
+    """The input, with its defaults. `tables` empty means every table; `provider` None means `encryption_provider` of grafana.ini."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True)
+
+    mode: Mode = Mode.PLAN
+    tables: tuple[str, ...] = ()
+    provider: str | None = Field(default=None, min_length=1)
+    provider_ready: Annotated[bool, Field(strict=True)] = False
+    max_concurrency: Annotated[int, Field(strict=True, ge=1, le=MAXIMUM_CONCURRENCY)] | None = None
+    chunk_rows: Annotated[int, Field(strict=True, ge=1, le=100_000)] = DEFAULT_CHUNK_ROWS
+    on_unreadable: OnUnreadable = OnUnreadable.FAIL
+    force: Annotated[bool, Field(strict=True)] = False
+
+    def as_input(self) -> dict[str, Any]:
+        """The JSON that gives this input, without what is default; the mode always."""
+        return {"mode": self.mode.value, **self.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+
+
+def parse(raw: object) -> RunInput:
+    """The input of an execution. Raises InvalidInput, naming each wrong key and what is allowed; of the values, only a table's name is quoted."""
+    if not isinstance(raw, dict):
+        raise InvalidInput('the input must be a JSON object, such as {"mode": "plan"}')
+    try:
+        parsed = RunInput.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidInput("; ".join(_problem(entry) for entry in error.errors(include_input=False, include_url=False))) from None
+    known = sorted({column.table for column in secret_columns()})
+    unknown = sorted(set(parsed.tables) - set(known))
+    if unknown:
+        raise InvalidInput(f"tables: {', '.join(map(repr, unknown))} holds no secrets; allowed: {', '.join(known)}")
+    return parsed
+
+
+def _problem(entry: Any) -> str:
+    name = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        allowed = ", ".join(field.alias or key for key, field in RunInput.model_fields.items())
+        return f"{name!r} is no key of the input; allowed: {allowed}"
+    return f"{name}: {entry['msg']}"

@@ -1,0 +1,37 @@
+"""What an operation works with: Grafana's settings, its database, the providers, and the run's own store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from reencrypt.database.database import Database
+from reencrypt.errors import ConfigurationError
+from reencrypt.grafana.data_keys import normalise_provider
+from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate
+from reencrypt.operations.run_input import RunInput
+from reencrypt.providers import Provider
+from reencrypt.storage.objects import Store
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Everything that one step of a run needs, made by its handler (or by a test). `open_database(read_only)` connects."""
+
+    settings: GrafanaSettings
+    providers: Callable[[SecretKeyCandidate], Mapping[str, Provider]]
+    open_database: Callable[[bool], Database]
+    store: Store
+    now: Callable[[], datetime]
+
+    def target_provider(self, request: RunInput) -> str:
+        """The provider that values go under. Raises ConfigurationError where it is not configured."""
+        wanted = normalise_provider(request.provider or self.settings.encryption_provider)
+        known = self.providers(self.settings.secret_keys[0])
+        if wanted not in known:
+            source = "the input's provider" if request.provider else "[security] encryption_provider"
+            raise ConfigurationError(
+                f"{source} is {wanted}, but grafana.ini has no [security.encryption.{wanted}]; configured: {', '.join(sorted(known))}"
+            )
+        return wanted

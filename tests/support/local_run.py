@@ -1,0 +1,118 @@
+"""A whole run in this process: the steps of the state machine in their order, over a real database, without AWS.
+
+The state machine itself is tested on the local AWS (tests/e2e); here every engine and every kind of damage gets its turn in milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from reencrypt.database.database import Database
+from reencrypt.errors import DataKeyUnwrapFailed, ReencryptError
+from reencrypt.grafana import cipher
+from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate
+from reencrypt.operations import report, run_input
+from reencrypt.operations.choose_data_key import choose_data_key
+from reencrypt.operations.plan_chunks import MANIFEST, plan_chunks
+from reencrypt.operations.preflight import preflight
+from reencrypt.operations.report import Times
+from reencrypt.operations.run_input import RunInput
+from reencrypt.operations.work import Delivery, Phase, work
+from reencrypt.operations.workspace import Workspace
+from reencrypt.providers import Provider
+from reencrypt.providers.secret_key import SecretKeyProvider
+from reencrypt.storage.objects import LocalRunStore
+
+KMS = "awskms.example-encryption-key"
+
+
+@dataclass
+class FakeKms:
+    """A KMS key in memory: authenticated, and with AWS's 184-odd bytes of overhead. `fails` is raised by either call."""
+
+    name: str = KMS
+    key: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
+    fails: ReencryptError | None = None
+    calls: int = 0
+
+    def wrap(self, data_key: bytes) -> bytes:
+        self._check()
+        nonce = os.urandom(12)
+        return b"\x01\x02\x02\x00" + bytes(100) + nonce + AESGCM(self.key).encrypt(nonce, data_key, None)
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        self._check()
+        try:
+            return AESGCM(self.key).decrypt(wrapped[104:116], wrapped[116:], None)
+        except InvalidTag:
+            raise DataKeyUnwrapFailed(f"{self.name} refuses the ciphertext") from None
+
+    def _check(self) -> None:
+        self.calls += 1
+        if self.fails is not None:
+            raise self.fails
+
+
+@dataclass
+class LocalRun:
+    """Runs over one database; each call of `run` is an execution of its own. `wrap_database` may put a meddler between."""
+
+    settings: GrafanaSettings
+    folder: Path
+    kms: FakeKms = field(default_factory=FakeKms)
+    wrap_database: Callable[[Database], Database] = lambda database: database
+    out_of_time: Callable[[], bool] = lambda: False
+    number: int = 0
+    store: LocalRunStore = field(init=False)
+
+    def providers(self, candidate: SecretKeyCandidate) -> Mapping[str, Provider]:
+        return {"secretKey.v1": SecretKeyProvider(candidate.value), self.kms.name: self.kms}
+
+    def workspace(self) -> Workspace:
+        self.number += 1
+        self.store = LocalRunStore(self.folder / "runs", f"run-{self.number}")
+        return Workspace(
+            settings=self.settings,
+            providers=self.providers,
+            open_database=lambda read_only: self.wrap_database(Database(self.settings.database, read_only=read_only)),
+            store=self.store,
+            now=lambda: datetime.now(UTC),
+        )
+
+    def run(self, mode: str = "plan", **options: Any) -> dict[str, Any]:
+        """The report of an execution with this input; as the state machine does, a step's error becomes a failure report."""
+        started = datetime.now(UTC)
+        workspace = self.workspace()
+        run = f"run-{self.number}"
+        try:
+            request = run_input.parse({"mode": mode, **options})
+            self._steps(request, workspace)
+            facts = report.build(run, request, workspace.store, Times(started, datetime.now(UTC), 1024))
+        except ReencryptError as error:
+            times = Times(started, datetime.now(UTC), 1024)
+            facts = report.build_failure(run, mode, workspace.store, times, {"name": type(error).__name__, "message": str(error)})
+        loaded: dict[str, Any] = json.loads(json.dumps(facts))
+        return loaded
+
+    def _steps(self, request: RunInput, workspace: Workspace) -> None:
+        summary = preflight(request, workspace)
+        plan_chunks(request, workspace, 4)
+        if summary["writes"]:
+            choose_data_key(request, workspace)
+        for phase in (Phase.PROCESS, Phase.VERIFY) if summary["writes"] else (Phase.PROCESS,):
+            derive = cipher.caching_derivation()
+            for chunk in workspace.store.iter_lines(MANIFEST):
+                position, done = None, False
+                while not done:
+                    delivery = Delivery(phase, chunk, None if position is None else tuple(position))
+                    answer = work(request, delivery, workspace, self.out_of_time, derive)
+                    position, done = answer["position"], answer["done"]

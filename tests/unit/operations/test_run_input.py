@@ -1,0 +1,168 @@
+"""The execution's input is taken exactly as it is written, or refused with what is allowed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reencrypt.errors import InvalidInput
+from reencrypt.grafana.secret_columns import secret_columns
+from reencrypt.operations.run_input import MAXIMUM_CONCURRENCY, Mode, OnUnreadable, RunInput, parse
+
+KEYS = ("mode", "tables", "provider", "providerReady", "maxConcurrency", "chunkRows", "onUnreadable", "force")
+TABLES = sorted({column.table for column in secret_columns()})
+EVERYTHING = {
+    "mode": "re-encrypt", "tables": ["data_source", "user_auth"], "provider": "awskms.prod", "providerReady": True, "maxConcurrency": 7,
+    "chunkRows": 250, "onUnreadable": "report", "force": True,
+}  # fmt: skip
+
+
+def test_the_empty_input_plans_everything_and_writes_nothing() -> None:
+    assert parse({}) == RunInput()
+    assert (parse({}).mode, parse({}).tables, parse({}).provider, parse({}).provider_ready, parse({}).force) == (Mode.PLAN, (), None, False, False)
+    assert (parse({}).max_concurrency, parse({}).chunk_rows, parse({}).on_unreadable) == (None, 1000, OnUnreadable.FAIL)
+    assert not parse({}).mode.writes
+
+
+def test_every_key_of_the_input_counts() -> None:
+    parsed = parse(EVERYTHING)
+    assert (parsed.mode, parsed.tables, parsed.provider) == (Mode.RE_ENCRYPT, ("data_source", "user_auth"), "awskms.prod")
+    assert (parsed.max_concurrency, parsed.chunk_rows, parsed.on_unreadable) == (7, 250, OnUnreadable.REPORT)
+    assert parsed.provider_ready
+    assert parsed.force
+    assert tuple(EVERYTHING) == KEYS
+
+
+@pytest.mark.parametrize(("mode", "writes"), [("plan", False), ("verify", False), ("re-encrypt", True)])
+def test_only_re_encrypt_writes(mode: str, writes: bool) -> None:
+    assert parse({"mode": mode}).mode.writes is writes
+
+
+def test_every_table_with_secrets_may_be_named() -> None:
+    assert parse({"tables": TABLES}).tables == tuple(TABLES)
+
+
+@pytest.mark.parametrize("raw", [None, [], "plan", 1, True, '{"mode": "plan"}'])
+def test_what_is_no_object_is_refused(raw: object) -> None:
+    with pytest.raises(InvalidInput, match="must be a JSON object"):
+        parse(raw)
+
+
+@pytest.mark.parametrize("key", ["Mode", "max_concurrency", "provider_ready", "dryRun", "chunk_rows", "", " mode", "ключ"])
+def test_an_unknown_key_is_named_with_all_that_are_allowed(key: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        parse({"mode": "plan", key: True})
+    assert str(refusal.value) == f"{key!r} is no key of the input; allowed: {', '.join(KEYS)}"
+
+
+_LATER = ["rotate", "rewrap-data-keys", "rotate-secret-key", "rollback", "restore", "prune-data-keys"]
+
+
+@pytest.mark.parametrize("mode", [*_LATER, "Plan", "reencrypt", "", 1, None, []])
+def test_another_mode_is_refused_with_those_there_are(mode: object) -> None:
+    with pytest.raises(InvalidInput, match=r"^mode: .*'plan', 're-encrypt' or 'verify'"):
+        parse({"mode": mode})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("tables", "data_source", "tables: "),
+        ("tables", {"data_source": 1}, "tables: "),
+        ("tables", None, "tables: "),
+        ("tables", [1], r"tables\.0: .*string"),
+        ("tables", ["data_source", "user", "Secrets"], rf"'Secrets', 'user' .*allowed: {', '.join(TABLES)}"),
+        ("provider", "", "provider: .*at least 1"),
+        ("provider", 7, "provider: .*string"),
+        ("providerReady", "yes", "providerReady: .*boolean"),
+        ("providerReady", 1, "providerReady: .*boolean"),
+        ("providerReady", None, "providerReady: .*boolean"),
+        ("force", "true", "force: .*boolean"),
+        ("maxConcurrency", 0, "maxConcurrency: .*greater than or equal to 1"),
+        ("maxConcurrency", MAXIMUM_CONCURRENCY + 1, f"maxConcurrency: .*less than or equal to {MAXIMUM_CONCURRENCY}"),
+        ("maxConcurrency", "7", "maxConcurrency: .*integer"),
+        ("maxConcurrency", True, "maxConcurrency: .*integer"),
+        ("maxConcurrency", 1.5, "maxConcurrency: .*integer"),
+        ("chunkRows", 0, "chunkRows: .*greater than or equal to 1"),
+        ("chunkRows", 100_001, "chunkRows: .*less than or equal to 100000"),
+        ("chunkRows", None, "chunkRows: .*integer"),
+        ("onUnreadable", "ignore", "onUnreadable: .*'fail' or 'report'"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused_by_its_key_and_what_is(key: str, value: object, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        parse({key: value})
+
+
+def test_every_wrong_key_is_named_at_once() -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        parse({"mode": "hunter2", "provider": 5, "force": "hunter2", "surplus": "hunter2", "chunkRows": -1})
+    for name in ("mode", "provider", "force", "surplus", "chunkRows"):
+        assert re.search(rf"(^|; )'?{name}\b", str(refusal.value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, {"hunter2": "hunter2"}) for key in (*KEYS, "surplus")),
+        *((key, "hunter2") for key in (*KEYS, "surplus") if key not in ("tables", "provider")),
+        ("tables", ["data_source", {"hunter2": 1}]),
+        ("provider", ["hunter2"]),
+    ],
+)
+def test_a_wrong_value_is_not_repeated_since_a_secret_may_have_slipped_in(key: str, value: object) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        parse({key: value})
+    assert "hunter2" not in f"{refusal.value!r} {refusal.value.__context__}"
+
+
+def test_an_input_cannot_be_changed_after_it_was_checked() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse({}).mode = Mode.RE_ENCRYPT
+
+
+_INPUTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "mode": st.sampled_from([mode.value for mode in Mode]),
+        "tables": st.lists(st.sampled_from(TABLES)),
+        "provider": st.text(min_size=1),
+        "providerReady": st.booleans(),
+        "maxConcurrency": st.none() | st.integers(1, MAXIMUM_CONCURRENCY),
+        "chunkRows": st.integers(1, 100_000),
+        "onUnreadable": st.sampled_from([choice.value for choice in OnUnreadable]),
+        "force": st.booleans(),
+    },
+)
+
+
+@given(_INPUTS)
+def test_an_input_that_is_shown_for_the_next_run_is_the_same_input(raw: dict[str, Any]) -> None:
+    parsed = parse(raw)
+    assert parse(parsed.as_input()) == parsed
+    assert "mode" in parsed.as_input()
+
+
+def test_an_input_is_shown_without_what_is_default() -> None:
+    assert parse({}).as_input() == {"mode": "plan"}
+    assert parse({"mode": "verify", "chunkRows": 1000, "force": False}).as_input() == {"mode": "verify"}
+    assert parse(EVERYTHING).as_input() == EVERYTHING
+
+
+_TEXT = st.text(st.characters(), max_size=8)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
+)
+
+
+@given(_JSON | st.dictionaries(st.sampled_from(KEYS) | _TEXT, _JSON | st.sampled_from(["plan", "data_source"])))
+def test_any_json_is_an_input_or_is_refused_in_text_that_can_be_sent(raw: object) -> None:
+    try:
+        parse(raw)
+    except InvalidInput as refusal:
+        str(refusal).encode()
