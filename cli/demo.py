@@ -7,16 +7,17 @@ verify       everything decrypted again
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
+from pathlib import Path
 
 import typer
 
-from cli.rehearse import ExitCode, exit_code, prepare_output, run_all
+from cli.deployment import RunResult
+from cli.rehearse import ExitCode, exit_code, run_all
 from cli.sample import DEFAULT_SECRET_KEY, make_sample
 from cli.screen import Screen
-from cli.working_folder import LOCAL, end_cleanly_on_signals
+from cli.working_folder import end_cleanly_on_signals, results_folder
 from localaws.aws import LocalAwsError
 
 _INI = """\
@@ -41,26 +42,28 @@ _REQUESTS: list[object] = [{"mode": "plan"}, {"mode": "re-encrypt", "providerRea
 def demo(rows: int = typer.Option(24, min=1, help="Data sources in the sample database; the rest grows with them.")) -> None:
     """Shows the product on a sample database, without an AWS account."""
     screen, started = Screen(), time.monotonic()
-    folder = LOCAL / "demo"
-    shutil.rmtree(folder, ignore_errors=True)
-    prepare_output(folder, _REQUESTS, overwrite=False)
+    with results_folder("demo") as folder:
+        results = _show(folder, rows, screen)
+    report = folder / "2-re-encrypt" / "report.html"
+    if report.exists():
+        screen.console.print(f"\nThe re-encryption's report, to open in a browser: {report}", markup=False)
+    screen.note(f"{time.monotonic() - started:.0f} s in all")
+    raise typer.Exit(exit_code(results))
+
+
+def _show(folder: Path, rows: int, screen: Screen) -> list[RunResult]:
     path = folder / "grafana.db"
     secrets = make_sample(path, rows=rows)
     ini = _INI.format(secret_key=DEFAULT_SECRET_KEY, path=path)
     (folder / "grafana.ini").write_text(ini, encoding="utf-8")
     screen.note(f"made {path}: a sample Grafana database with {len(secrets)} secrets, under secret_key, an old and an active data key")
     try:
-        results = run_all(ini, {}, _REQUESTS, folder, screen)
+        return run_all(ini, {}, _REQUESTS, folder, screen)
     except LocalAwsError as error:
         screen.error(str(error))
         raise typer.Exit(ExitCode.NO_LOCAL_AWS) from None
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    report = folder / "2-re-encrypt" / "report.html"
-    if report.exists():
-        screen.console.print(f"\nThe re-encryption's report, to open in a browser: {report}", markup=False)
-    screen.note(f"{time.monotonic() - started:.0f} s in all")
-    raise typer.Exit(exit_code(results))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -28,6 +30,23 @@ def working_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def results_folder(name: str) -> Iterator[Path]:
+    """An empty folder `.local/name` that stays, nobody else's while the block runs: `.local/name-2` and so on if another process has it."""
+    LOCAL.mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        folder = LOCAL / (name if number == 1 else f"{name}-{number}")
+        with (LOCAL / f".{folder.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            yield folder
+            return
 
 
 def end_cleanly_on_signals() -> None:

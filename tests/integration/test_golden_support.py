@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from tests.support import decryptor, snapshot
+from tests.integration.conftest import EmptyDatabase
+from tests.support import big, decryptor, snapshot
 from tests.support.golden import GoldenDatabase
 
 
@@ -48,3 +49,22 @@ def test_a_snapshot_sees_a_text_that_became_a_blob_of_the_same_bytes(golden_data
     with golden_database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE secrets SET value = CAST(value AS BLOB) WHERE id = 1")
     assert [(table, column) for table, _, column in snapshot.difference(before, snapshot.take(golden_database.engine))] == [("secrets", "value")]
+
+
+def test_a_big_database_is_one_that_the_decryptor_reads(empty_database: EmptyDatabase) -> None:
+    sealer = big.Sealer(salts=2)
+    big.create_tables(empty_database.engine)
+    big.add_data_key(empty_database.engine, sealer, "a-key")
+    big.fill_secrets(empty_database.engine, 12_000, sealer)  # more than two batches
+    big.fill_data_sources(empty_database.engine, 3, sealer, secrets=2)
+    big.fill_snapshots(empty_database.engine, 2, sealer, size=1 << 20)
+    reader = decryptor.Reader(empty_database.engine, "a-key")
+
+    def read(table: str, column: str, number: int, path: list[str] | None = None) -> bytes:
+        found = reader.read({"table": table, "column": column, "pk": {"id": number}, "path": path, "form": "envelope-cfb-prefixed"})
+        assert found.key_id == sealer.key_id
+        return found.plaintext
+
+    assert (read("secrets", "value", 1), read("secrets", "value", 12_000)) == (b"password-0", b"password-11999")
+    assert read("data_source", "secure_json_data", 3, ["httpHeaderValue2"]) == b"password-2"
+    assert len(read("dashboard_snapshot", "dashboard_encrypted", 2)) == 1 << 20

@@ -23,7 +23,7 @@ from sqlalchemy.dialects import mysql
 
 _NOW = "2026-01-01 00:00:00"
 _BATCH = 5000
-_BATCH_BYTES = 4 << 20  # below every server's limit of a packet
+_BATCH_BYTES = 4 << 20
 
 _METADATA = sa.MetaData()
 # 4 bytes on PostgreSQL, as Grafana's SERIAL; SQLite counts only in a column whose type is INTEGER.
@@ -138,7 +138,10 @@ def fill_data_sources(
 
 
 def fill_snapshots(engine: sa.Engine, rows: int, sealer: Sealer, size: int) -> None:
-    """Adds `rows` dashboard snapshots of `size` bytes of JSON each (MySQL's column and a packet hold 16 MB)."""
+    """Adds `rows` dashboard snapshots of `size` bytes of JSON each.
+
+    At most 7 MB on MariaDB: a packet holds 16 MB as it comes, and PyMySQL sends bytes as hexadecimal digits.
+    """
     empty = len(json.dumps({"title": "", "panels": []}))
     plaintext = json.dumps({"title": "x" * (size - empty), "panels": []}).encode()
     _insert(

@@ -58,8 +58,9 @@ def read(ini: Ini, data_path: str | None) -> DatabaseSettings:
     if kind not in _TYPES:
         hint = "; the scheme of a PostgreSQL url is postgres" if kind == "postgresql" else ""
         raise ConfigurationError(f"[database] {'url' if url else 'type'}: {kind!r} is unknown, Grafana knows {', '.join(_TYPES)}{hint}")
+    host = "" if kind == "sqlite3" else host  # Grafana does not look at it then, so it may be anything
     socket = host if host.startswith("/") else None
-    address, number = ("", None) if socket else _address(host, port, kind)
+    address, number = ("", None) if socket or kind == "sqlite3" else _address(host, port, kind)
     return DatabaseSettings(
         type=kind,
         host=address,

@@ -13,7 +13,7 @@ from reencrypt.operations.run_input import Mode, RunInput
 _AFTER_FAILURE = {
     "InvalidInput": "Correct the input and start again; the message names what is allowed.",
     "InvalidIni": "Correct grafana.ini at the line that the message names; Grafana itself would not start with it either.",
-    "ConfigurationError": "Correct the setting that the message names and start again. Nothing was written.",
+    "ConfigurationError": "Correct the setting that the message names and start again.",
     "DatabaseUnavailable": "Check that the database runs and that the workers can reach it (subnets, security groups, [database] host), then start again.",
     "DatabaseBusy": "Another session held locks for long: look for long transactions on the database, then start again.",
     "DataKeyUnwrapFailed": "See docs/security.md on encryption contexts; the key of the message cannot be used as it is configured.",

@@ -231,6 +231,7 @@ def test_an_expander_in_the_ttls_variable_counts_literally_as_grafana_reads_it()
         ),
         ("url = postgres://u:p@h/db?sslmode=verify-full\nconnection_string = ignored", {}, {"port": 5432, "query": {"sslmode": "verify-full"}}),
         ("url = sqlite3://ignored\npath = /x/g.db", {}, {"type": "sqlite3", "path": "/x/g.db"}),
+        ("type = sqlite3\nhost = h:port\nport = x", {}, {"type": "sqlite3", "host": "", "port": None, "path": "grafana.db"}),
         (
             "type = mysql\nssl_mode = true\nca_cert_path = /ca\nclient_cert_path = /c\nclient_key_path = /k\nserver_cert_name = s",
             {},
