@@ -48,16 +48,15 @@ def main() -> int:
     parser.add_argument("--engine", action="append", choices=["sqlite", "mysql", "postgres"], help="default: all three")
     arguments = parser.parse_args()
     engines = arguments.engine or ["sqlite", "mysql", "postgres"]
-    with tempfile.TemporaryDirectory() as folder:
-        # Servers first, so that they do not inherit this process's single core.
-        with _databases(engines, Path(folder)) as databases:
-            if hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-            sealed = list(_sealed_by_grafana(arguments.values))
-            for engine, settings in databases:
-                _fill(settings, sealed)
-                for line in _measure(engine, settings, Path(folder) / engine):
-                    print(json.dumps(line) if arguments.json else _readable(line), flush=True)
+    # Servers first, so that they do not inherit this process's single core.
+    with tempfile.TemporaryDirectory() as folder, _databases(engines, Path(folder)) as databases:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        sealed = list(_sealed_by_grafana(arguments.values))
+        for engine, settings in databases:
+            _fill(settings, sealed)
+            for line in _measure(engine, settings, Path(folder) / engine):
+                print(json.dumps(line) if arguments.json else _readable(line), flush=True)
     return 0
 
 
@@ -107,7 +106,9 @@ def _fill(settings: DatabaseSettings, sealed: list[str]) -> None:
     """Half of the values in `secrets`, one a row; half in `data_source`, four a row. Column types as Grafana 12.4 declares them."""
     engine = connect.create_engine(settings, read_only=False)
     kind = engine.dialect.name
-    blob, boolean, moment = {"mysql": ("BLOB", "TINYINT(1)", "DATETIME"), "postgresql": ("BYTEA", "BOOL", "TIMESTAMP")}.get(kind, ("BLOB", "INTEGER", "DATETIME"))
+    blob, boolean, moment = {"mysql": ("BLOB", "TINYINT(1)", "DATETIME"), "postgresql": ("BYTEA", "BOOL", "TIMESTAMP")}.get(
+        kind, ("BLOB", "INTEGER", "DATETIME")
+    )
     half = len(sealed) // 2
     maps = [sealed[at : at + MAPPED] for at in range(half, len(sealed), MAPPED)]
     with engine.begin() as connection:

@@ -113,7 +113,9 @@ def test_in_a_batch_each_row_is_judged_on_its_own(database: Database, empty_data
 
 def test_windows_are_bounded_by_rows_and_by_bytes_and_cover_every_row_once(database: Database, empty_database: EmptyDatabase) -> None:
     for number in range(1, 26):
-        empty_database.execute("INSERT INTO secrets (id, namespace, value) VALUES (:id, 'n', :value)", id=number * 3, value="x" * (5000 if number == 7 else 100))
+        empty_database.execute(
+            "INSERT INTO secrets (id, namespace, value) VALUES (:id, 'n', :value)", id=number * 3, value="x" * (5000 if number == 7 else 100)
+        )
     secrets = group(database, "secrets")
     seen: list[object] = []
     after = None

@@ -73,7 +73,9 @@ def test_plan_counts_what_is_there_and_writes_nothing(golden_database: GoldenDat
         key = entry["key_id"] or "secret_key"
         census[key] = census.get(key, 0) + 1
     assert report["census"]["before"] == census
-    assert {key["id"]: key["values"] for key in report["data_keys"]} == {key["name"]: census.get(key["name"], 0) for key in golden_database.expected["data_keys"]}
+    assert {key["id"]: key["values"] for key in report["data_keys"]} == {
+        key["name"]: census.get(key["name"], 0) for key in golden_database.expected["data_keys"]
+    }
     assert report["totals"]["re_encrypted"] == len(wanted) - 1, "all but the one whose reader knows no data keys"
     assert report["next_input"] == {"mode": "re-encrypt"}
     assert snapshot.difference(before, snapshot.take(golden_database.engine)) == []
@@ -140,7 +142,9 @@ def test_a_key_that_grafana_made_is_proof_and_one_that_we_made_is_not(golden_dat
     with golden_database.engine.begin() as connection:
         connection.execute(sa.text("UPDATE data_keys SET active = 0 WHERE provider = :kms"), {"kms": KMS})
         connection.execute(
-            sa.text("INSERT INTO data_keys VALUES ('dg5b0zacseolcb', 1, 'root', :kms, :wrapped, '2026-11-24 00:00:00', '2026-11-24 00:00:00', '2026-11-24/root@x')"),
+            sa.text(
+                "INSERT INTO data_keys VALUES ('dg5b0zacseolcb', 1, 'root', :kms, :wrapped, '2026-11-24 00:00:00', '2026-11-24 00:00:00', '2026-11-24/root@x')"
+            ),
             {"kms": KMS, "wrapped": run.kms.wrap(bytes(range(16)))},
         )
     report = run.run("re-encrypt")
@@ -214,7 +218,9 @@ def test_a_damaged_value_is_reported_left_alone_and_fails_the_run(
     report = run.run("re-encrypt", providerReady=True)
     assert report["outcome"] == "failed"
     assert {entry["reason"] for entry in report["unreadable"]} == {reason}
-    assert {(entry["table"], entry["column"], tuple(entry["primary_key"].items())) for entry in report["unreadable"]} == {(table, column, tuple(first["pk"].items()))}
+    assert {(entry["table"], entry["column"], tuple(entry["primary_key"].items())) for entry in report["unreadable"]} == {
+        (table, column, tuple(first["pk"].items()))
+    }
     sums(report)
     with golden_database.engine.connect() as connection:
         now = connection.execute(sa.text(f"SELECT {column} FROM {table} WHERE id = :id"), first["pk"]).scalar_one()
@@ -285,7 +291,9 @@ def test_a_database_of_grafana_8_is_refused_before_it_is_written(golden_database
     assert snapshot.difference(before, snapshot.take(golden_database.engine)) == []
 
 
-def test_a_run_in_many_small_chunks_and_stretches_counts_each_value_once(golden_database: GoldenDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_many_small_chunks_and_stretches_counts_each_value_once(
+    golden_database: GoldenDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from reencrypt.operations import chunk
 
     monkeypatch.setattr(chunk, "PAGE_ROWS", 2)

@@ -84,7 +84,7 @@ class Reader:
 
     def read(self, entry: Mapping[str, Any]) -> Found:
         """The value that an entry of expected.json describes, as the database holds it now."""
-        if entry["form"] == "split-gcm":
+        if entry.get("form") == "split-gcm":
             return self._read_split(entry)
         quote = self._engine.dialect.identifier_preparer.quote
         condition = " AND ".join(f"{quote(name)} = :{name}" for name in entry["pk"])

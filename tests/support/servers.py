@@ -104,9 +104,13 @@ def _mariadb(folder: Path, port: int) -> Iterator[sa.URL]:
         f"--datadir={data}", f"--port={port}", f"--socket={folder}/mysql.sock", f"--pid-file={folder}/pid", "--bind-address=127.0.0.1", "--skip-name-resolve",
         "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M", "--skip-log-bin", *user,
     ]  # fmt: skip
-    url = sa.URL.create(DRIVERS["mysql"], "root", "", "127.0.0.1", port)
-    with _running([binary("mariadbd", "mysqld"), "--no-defaults", *options], folder / "server.log", url, signal.SIGKILL):
-        yield url
+    # Without it PyMySQL reads the system's certificates for every connection, which takes longer than most tests' queries.
+    root = sa.URL.create(DRIVERS["mysql"], "root", "", "127.0.0.1", port, query={"ssl_disabled": "true"})
+    with _running([binary("mariadbd", "mysqld"), "--no-defaults", *options], folder / "server.log", root, signal.SIGKILL):
+        # The account of the golden databases' grafana.ini: an empty password would not override theirs.
+        execute(root, "CREATE USER grafana@'%' IDENTIFIED BY 'grafana'")
+        execute(root, "GRANT ALL PRIVILEGES ON *.* TO grafana@'%'")
+        yield root.set(username="grafana", password="grafana")
 
 
 @contextmanager

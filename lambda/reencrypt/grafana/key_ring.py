@@ -23,7 +23,10 @@ class KeyRing:
     """Decrypts any payload of one database. `repr` shows nothing."""
 
     def __init__(self, secret_key: bytes, unwrap: Unwrap, distrusted: Collection[str] = (), derive: DeriveKey | None = None) -> None:
-        """`unwrap` gives the 16 bytes of a data key id, or raises PayloadError with the reason; `distrusted` are ids (or SECRET_KEY) whose sample was garbage."""
+        """`unwrap` gives the 16 bytes of a data key id, or raises PayloadError with the reason.
+
+        `distrusted` are ids (or SECRET_KEY) whose sample was garbage: nothing under them is read.
+        """
         self._secret_key = secret_key
         self._unwrap = unwrap
         self._known: dict[str, bytes | Reason] = dict.fromkeys(distrusted, Reason.DATA_KEY_UNREADABLE)

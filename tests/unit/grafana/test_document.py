@@ -70,7 +70,27 @@ def test_what_the_standard_library_refuses_is_refused_and_nothing_else_is_raised
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b" ", b"{", b"[1,]", b'{"a":1,}', b"{1:2}", b'{"a" 1}', b"01", b"1.", b"+1", b"NaN", b"nul", b'"\x01"', b'"\\x"', b'"\\u12"', b"1 2", b"[}", b'{"a":1]', b"\xef\xbb\xbf{}"],
+    [
+        b"",
+        b" ",
+        b"{",
+        b"[1,]",
+        b'{"a":1,}',
+        b"{1:2}",
+        b'{"a" 1}',
+        b"01",
+        b"1.",
+        b"+1",
+        b"NaN",
+        b"nul",
+        b'"\x01"',
+        b'"\\x"',
+        b'"\\u12"',
+        b"1 2",
+        b"[}",
+        b'{"a":1]',
+        b"\xef\xbb\xbf{}",
+    ],
 )
 def test_malformed_documents_are_refused(text: bytes) -> None:
     with pytest.raises(PayloadError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reencrypt.errors import PayloadError, Reason
@@ -117,6 +117,7 @@ def test_a_binary_body_is_split_on_the_first_marks_only() -> None:
     assert (parsed.key_id, parsed.body) == ("abc", body)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.binary(min_size=1, max_size=40))
 def test_what_is_encrypted_with_a_password_is_decrypted_with_it(plaintext: bytes, password: bytes) -> None:
     payload = payloads.encrypt_with_password(password, plaintext)
@@ -125,6 +126,7 @@ def test_what_is_encrypted_with_a_password_is_decrypted_with_it(plaintext: bytes
     assert payloads.decrypt_with_password(password, payload) == plaintext
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.text("abcdefghijklmnopqrstuvwxyz0123456789-_/@.", min_size=1, max_size=40))
 def test_a_sealed_value_is_read_back_under_its_data_key(plaintext: bytes, key_id: str) -> None:
     ring = KeyRing(b"unused", {key_id: DATA_KEY}.__getitem__)
@@ -137,13 +139,16 @@ def test_a_sealed_value_is_read_back_under_its_data_key(plaintext: bytes, key_id
     assert ring.decrypt(parsed) == plaintext
 
 
-@given(st.binary(max_size=120) | st.builds(lambda head, tail: head + tail, st.sampled_from([b"#", b"*", b"**", b"#YQ#", b"#YQ#*", b"*YWVzLWdjbQ*"]), st.binary(max_size=80)))
+@given(
+    st.binary(max_size=120)
+    | st.builds(lambda head, tail: head + tail, st.sampled_from([b"#", b"*", b"**", b"#YQ#", b"#YQ#*", b"*YWVzLWdjbQ*"]), st.binary(max_size=80))
+)
 def test_no_bytes_whatever_raise_anything_but_a_payload_error(payload: bytes) -> None:
+    """Anything else than a PayloadError would fail this test by itself."""
     try:
-        parsed = payloads.parse(payload)
-        payloads.decrypt(parsed, b"password", lambda password, salt: bytes(32))
-    except PayloadError as error:
-        assert error.reason in Reason
+        payloads.decrypt(payloads.parse(payload), b"password", lambda password, salt: bytes(32))
+    except PayloadError:
+        return
 
 
 def test_a_representation_shows_no_key_and_no_ciphertext() -> None:

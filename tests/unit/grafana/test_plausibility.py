@@ -13,7 +13,9 @@ from reencrypt.grafana.plausibility import PlaintextKind, is_convincing, is_plau
 PEM = b"-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n-----END PRIVATE KEY-----\n"
 
 
-@pytest.mark.parametrize("text", [b"", b"hunter2", "pässwörd 🔑".encode(), b"two\nlines\r\n\tand a tab", PEM, b"{}", "\x00\x01\x7f\x95 as Grafana stored it".encode()])
+@pytest.mark.parametrize(
+    "text", [b"", b"hunter2", "pässwörd 🔑".encode(), b"two\nlines\r\n\tand a tab", PEM, b"{}", "\x00\x01\x7f\x95 as Grafana stored it".encode()]
+)
 def test_text_is_plausible(text: bytes) -> None:
     assert is_plausible(PlaintextKind.TEXT, text)
 

@@ -81,7 +81,11 @@ def test_each_form_is_found_in_each_shape(payload: bytes) -> None:
     assert states(TOKEN, std(payload)) == [(None, State.PAYLOAD, None)]
     assert states(SECRETS, std(payload).rstrip(b"=")) == [(None, State.PAYLOAD, None)]
     assert states(SNAPSHOT, payload) == [(None, State.PAYLOAD, None)]
-    assert states(SOURCE, b'{"a.b":"%b","c":null,"d":""}' % std(payload)) == [(("a.b",), State.PAYLOAD, None), (("c",), State.EMPTY, None), (("d",), State.EMPTY, None)]
+    assert states(SOURCE, b'{"a.b":"%b","c":null,"d":""}' % std(payload)) == [
+        (("a.b",), State.PAYLOAD, None),
+        (("c",), State.EMPTY, None),
+        (("d",), State.EMPTY, None),
+    ]
 
 
 def test_padding_is_optional_when_reading_and_exact_when_writing() -> None:
@@ -134,7 +138,10 @@ def test_an_alertmanager_configuration_is_edited_in_its_secret_settings_only() -
         "alertmanager_config": {
             "receivers": [
                 {"name": "none", "grafana_managed_receiver_configs": None},
-                {"name": "two", "grafana_managed_receiver_configs": [{"settings": {"url": "plain"}, "secureSettings": None}, {"secureSettings": {"k": settings["a.b"]}}]},
+                {
+                    "name": "two",
+                    "grafana_managed_receiver_configs": [{"settings": {"url": "plain"}, "secureSettings": None}, {"secureSettings": {"k": settings["a.b"]}}],
+                },
             ]
         },
         "extra_config": [{"identifier": "i", "alertmanager_config": "crypto_" + std(LEGACY).decode()}, {"alertmanager_config": "route: plain"}],
@@ -184,7 +191,11 @@ def test_no_stored_value_whatever_raises(column_id: str, stored: bytes) -> None:
 
 @given(st.dictionaries(st.text(max_size=12), st.binary(max_size=40), max_size=5), st.sampled_from([None, 2]), st.booleans())
 def test_a_json_map_keeps_everything_but_its_payloads(secrets: dict[str, bytes], indent: int | None, ascii_only: bool) -> None:
-    stored = json.dumps({name: std(payloads.envelope("k", b"*YWVzLWNmYg*aaaaaaaa" + bytes(16) + text)).decode() for name, text in secrets.items()}, indent=indent, ensure_ascii=ascii_only)
+    stored = json.dumps(
+        {name: std(payloads.envelope("k", b"*YWVzLWNmYg*aaaaaaaa" + bytes(16) + text)).decode() for name, text in secrets.items()},
+        indent=indent,
+        ensure_ascii=ascii_only,
+    )
     before = stored.encode("utf-8", "replace")
     values = [value for value in secret_values.read(SOURCE, before) if value.state is State.PAYLOAD]
     after = secret_values.write(SOURCE, before, [(value, b"#a#" + bytes(number)) for number, value in enumerate(values)])

@@ -218,7 +218,7 @@ def test_an_expander_in_the_ttls_variable_counts_literally_as_grafana_reads_it()
         ("type = postgres\nhost = h", {}, {"host": "h", "port": 5432, "ssl_mode": "disable"}),
         ("type = postgres\nhost = [::1]:5433", {}, {"host": "::1", "port": 5433}),
         ("type = postgres\nhost = ::1", {}, {"host": "::1", "port": 5432}),
-        ("type = mysql\nhost = h\npassword = \"a#b\"", {}, {"password": '"a'}),
+        ('type = mysql\nhost = h\npassword = "a#b"', {}, {"password": '"a'}),
         ("type = mysql\nhost = h\npassword = `a#b`", {}, {"password": "a#b"}),
         ("type = mysql\nhost = %(domain)s\ndomain = db.example", {}, {"host": "db.example"}),
         ("type = mysql\nhost = h", {"GF_DATABASE_HOST": "e:1", "GF_DATABASE_PASSWORD": "p"}, {"host": "e", "port": 1, "password": "p"}),

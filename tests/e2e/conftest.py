@@ -1,0 +1,69 @@
+"""One deployment of the real stack on a local AWS, with IAM enforced, shared by every test of this folder that wants it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.deployment import Rehearsal
+from cli.sample import DEFAULT_SECRET_KEY, ExpectedValue, make_sample
+
+PROVIDER = "awskms.example-encryption-key"
+INI = """\
+[security]
+secret_key = {secret_key}
+encryption_provider = {provider}
+[security.encryption.awskms.example-encryption-key]
+key_id = alias/ExampleAlias
+region = eu-north-1
+[database]
+type = sqlite3
+path = {path}
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share the deployment run on one worker."""
+    for item in items:
+        if "deployed" in getattr(item, "fixturenames", ()) or "sample" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("deployed"))
+
+
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """The stack, configured with a database that no test uses."""
+    folder = tmp_path_factory.mktemp("aws")
+    ini = INI.format(secret_key=DEFAULT_SECRET_KEY, provider=PROVIDER, path=folder / "none.db")
+    with Rehearsal(ini, folder / "local", wait_scale=0.02) as rehearsal:
+        yield rehearsal
+
+
+class Sample:
+    """A fresh sample database of our own making, and the deployment configured for it."""
+
+    def __init__(self, deployed: Rehearsal, path: Path, secrets: list[ExpectedValue]) -> None:
+        self.deployed, self.path, self.secrets = deployed, path, secrets
+
+    def configure(self, secret_key: str = DEFAULT_SECRET_KEY, provider: str = PROVIDER, path: Path | None = None) -> None:
+        """Puts another grafana.ini in place."""
+        self.deployed.set_grafana_ini(INI.format(secret_key=secret_key, provider=provider, path=path or self.path))
+
+
+@pytest.fixture(scope="session")
+def sample_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[ExpectedValue]]:
+    """The sample as it is made, to be copied."""
+    path = tmp_path_factory.mktemp("sample") / "grafana.db"
+    return path, make_sample(path, rows=6)
+
+
+@pytest.fixture
+def sample(deployed: Rehearsal, sample_file: tuple[Path, list[ExpectedValue]], tmp_path: Path) -> Sample:
+    """A fresh copy of the sample database, and the deployment configured for it."""
+    path = tmp_path / "grafana.db"
+    shutil.copy(sample_file[0], path)
+    made = Sample(deployed, path, sample_file[1])
+    made.configure()
+    return made
