@@ -152,7 +152,8 @@ def _databases(engines: list[str], folder: Path) -> Iterator[list[tuple[str, Dat
 
 
 def _readable(line: dict[str, object]) -> str:
-    return f"{line['engine']:9} {line['case']:34} {line['values_per_second']:>10} values/s {line['derivations_per_second']:>8} derivations/s  ratio {line['ratio']}"
+    rates = f"{line['values_per_second']:>10} values/s {line['derivations_per_second']:>8} derivations/s"
+    return f"{line['engine']:9} {line['case']:34} {rates}  ratio {line['ratio']}"
 
 
 if __name__ == "__main__":

@@ -108,8 +108,8 @@ def _mariadb(folder: Path, port: int) -> Iterator[sa.URL]:
     root = sa.URL.create(DRIVERS["mysql"], "root", "", "127.0.0.1", port, query={"ssl_disabled": "true"})
     with _running([binary("mariadbd", "mysqld"), "--no-defaults", *options], folder / "server.log", root, signal.SIGKILL):
         # The account of the golden databases' grafana.ini: an empty password would not override theirs.
-        execute(root, "CREATE USER grafana@'%' IDENTIFIED BY 'grafana'")
-        execute(root, "GRANT ALL PRIVILEGES ON *.* TO grafana@'%'")
+        execute(root, "CREATE USER grafana@'127.0.0.1' IDENTIFIED BY 'grafana'")
+        execute(root, "GRANT ALL PRIVILEGES ON *.* TO grafana@'127.0.0.1'")
         yield root.set(username="grafana", password="grafana")
 
 
