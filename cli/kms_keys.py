@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from reencrypt.grafana.settings import KmsSection
-
 from localaws.aws import ACCOUNT, REGION
 from reencrypt.errors import ConfigurationError
+from reencrypt.grafana.settings import KmsSection
 
 KEY_ID_TAG = "localaws:key-id"  # see localaws/patches/kms_chosen_key_id.py
 USER_TAG = "localaws:"  # see localaws/patches/iam_chosen_access_key.py

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from reencrypt.grafana.settings import load_settings
 
 from cli.deployment import Rehearsal, RunResult, mode_of
 from cli.screen import Screen
@@ -20,6 +19,7 @@ from cli.source_database import copy_sqlite, locate_sqlite, naming
 from cli.working_folder import LOCAL, working_folder
 from localaws.aws import LocalAwsError
 from reencrypt.errors import ConfigurationError
+from reencrypt.grafana.settings import load_settings
 
 COPY = "grafana.db"
 _LOGS = ("emulator.log", "cdk.log", "functions.log")

@@ -10,9 +10,8 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
-from reencrypt.grafana.settings import DatabaseSettings, load_settings
-
 from reencrypt.errors import ConfigurationError
+from reencrypt.grafana.settings import DatabaseSettings, load_settings
 
 _PACKAGES_INI, _PACKAGES_DATA = Path("/etc/grafana"), Path("/var/lib/grafana")
 _DATABASE_VARIABLES = "GF_DATABASE_"

@@ -34,6 +34,7 @@ BATCH_BYTES = 1 << 20
 BUSY_ATTEMPTS = 60
 _PAUSE_SECONDS = (0.01, 0.5)  # the first pause after a locked statement, and the longest
 _PACKET_MARGIN = 4096
+_ESCAPED = b"\0\n\r\x1a\"'\\"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +154,16 @@ class Database:
         rows = self._rows(group, self._all(f"reading {group.table}", *self._statements(group).row(key)))
         return rows[0] if rows else None
 
-    def largest_value(self) -> int | None:
-        """The most bytes that the server takes in one statement; None where it does not say."""
-        return self._packet
+    def can_send(self, table: str, column: str, value: bytes) -> bool:
+        """Whether a statement that carries `value` fits into what the server takes (MySQL's max_allowed_packet).
+
+        PyMySQL writes bytes as hexadecimal digits and texts with backslashes into the statement.
+        """
+        if self._packet is None:
+            return True
+        if self.schema.tables[table][column].is_blob:
+            return len(value) * 2 <= self._packet
+        return len(value) * 2 <= self._packet or len(value) + sum(value.count(bytes((code,))) for code in _ESCAPED) <= self._packet
 
     @cached_property
     def _packet(self) -> int | None:

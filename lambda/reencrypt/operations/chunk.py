@@ -120,10 +120,9 @@ def _process_column(
         return
     new = secret_values.write(column, stored, sealed)
     replaced = [value for value, _ in sealed]
-    limit = database.largest_value()
     if not database.schema.fits(group.table, column.column, new):
         refusal = Reason.TOO_LONG_FOR_COLUMN
-    elif limit is not None and len(new) * 2 > limit and _escaped_size(new) > limit:
+    elif not database.can_send(group.table, column.column, new):
         refusal = Reason.TOO_LARGE_FOR_SERVER
     else:
         _decrypt_back(column, new, values, replaced, plaintexts, ring)
@@ -201,8 +200,3 @@ def _count_refused(group: ColumnGroup, rewrite: _Rewrite, tally: Tally) -> None:
 
 def _place(group: ColumnGroup, column: SecretColumn, row: Row, value: SecretValue) -> dict[str, Any]:
     return place(group.table, column.column, dict(zip(group.primary_key, row.key, strict=True)), value.path)
-
-
-def _escaped_size(value: bytes) -> int:
-    """The bytes of `value` as PyMySQL sends it: escaped, in the text of the statement."""
-    return len(value) + sum(value.count(bytes((code,))) for code in b"\0\n\r\x1a\"'\\")
