@@ -10,7 +10,6 @@ _TEMPLATE = Path(__file__).parent / "infrastructure"
 _LONG = 30
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps the tests of the template in one worker (`--dist loadgroup`), so that it is synthesized once."""
     for item in items:

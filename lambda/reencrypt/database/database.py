@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from reencrypt.database import connect, data_key_table, schema
 from reencrypt.database.dialects import DIALECTS, Dialect, Engine
 from reencrypt.database.failures import translated
-from reencrypt.database.schema import Schema
+from reencrypt.database.schema import Column, Schema
 from reencrypt.database.statements import Key, Statements
 from reencrypt.errors import DatabaseBusy, ValueRefused
 from reencrypt.grafana.data_keys import DataKey
@@ -79,21 +79,26 @@ class Database:
         self._sleep = sleep
         self.engine = Engine(self._engine.dialect.name)
         self.dialect: Dialect = DIALECTS[self.engine]
+        self._declared: dict[str, Mapping[str, Column] | None] = {}
 
     def close(self) -> None:
         """Gives every connection back."""
         self._engine.dispose()
 
-    @cached_property
-    def schema(self) -> Schema:
-        """Grafana's tables with secrets, as this database declares them."""
-        tables = [data_key_table.TABLE, *(column.table for column in secret_columns())]
-        return self._patiently("reading the schema", lambda connection: schema.inspect(connection, tables))
+    def schema(self, tables: Iterable[str]) -> Schema:
+        """`tables` as this database declares them; each is asked for once, since that takes longer than reading a page of it."""
+        wanted = list(tables)
+        if missing := [table for table in wanted if table not in self._declared]:
+            found = self._patiently("reading the schema", lambda connection: schema.inspect(connection, missing))
+            self._declared.update({table: found.tables.get(table) for table in missing})
+        return Schema({table: columns for table in wanted if (columns := self._declared[table]) is not None})
 
     def groups(self, tables: Iterable[str] = ()) -> tuple[ColumnGroup, ...]:
         """The column groups that this database has, only those of `tables` if any are named."""
         wanted = set(tables)
-        present = (self.schema.present(group) for group in groups(secret_columns()) if not wanted or group.table in wanted)
+        chosen = [group for group in groups(secret_columns()) if not wanted or group.table in wanted]
+        declared = self.schema(group.table for group in chosen)
+        present = (declared.present(group) for group in chosen)
         return tuple(group for group in present if group)
 
     def version(self) -> str:
@@ -161,7 +166,7 @@ class Database:
         """
         if self._packet is None:
             return True
-        if self.schema.tables[table][column].is_blob:
+        if self.schema([table]).tables[table][column].is_blob:
             return len(value) * 2 <= self._packet
         return len(value) * 2 <= self._packet or len(value) + sum(value.count(bytes((code,))) for code in _ESCAPED) <= self._packet
 
@@ -173,11 +178,11 @@ class Database:
 
     def has_data_keys(self) -> bool:
         """Whether there is a `data_keys` table (Grafana 8.3 and later)."""
-        return data_key_table.TABLE in self.schema.tables
+        return data_key_table.TABLE in self.schema([data_key_table.TABLE]).tables
 
     def has_labels(self) -> bool:
         """Whether `data_keys` has labels (Grafana 9.0 and later), so that Grafana reads payloads that name their algorithm."""
-        return "label" in self.schema.tables.get(data_key_table.TABLE, {})
+        return "label" in self.schema([data_key_table.TABLE]).tables.get(data_key_table.TABLE, {})
 
     def data_keys(self) -> list[DataKey]:
         """Every row of `data_keys`; match ids in your own dictionary, since MySQL compares them without case."""
@@ -233,7 +238,7 @@ class Database:
         return row is not None and all(row.values[index] == new for index, new in swap.new.items())
 
     def _statements(self, group: ColumnGroup) -> Statements:
-        return Statements(group, self.schema, self.dialect)
+        return Statements(group, self.schema([group.table]), self.dialect)
 
     def _rows(self, group: ColumnGroup, found: Iterable[Sequence[Any]]) -> list[Row]:
         keys, columns = len(group.primary_key), len(group.columns)

@@ -120,7 +120,7 @@ def _process_column(
         return
     new = secret_values.write(column, stored, sealed)
     replaced = [value for value, _ in sealed]
-    if not database.schema.fits(group.table, column.column, new):
+    if not database.schema([group.table]).fits(group.table, column.column, new):
         refusal = Reason.TOO_LONG_FOR_COLUMN
     elif not database.can_send(group.table, column.column, new):
         refusal = Reason.TOO_LARGE_FOR_SERVER

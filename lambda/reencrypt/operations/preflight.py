@@ -47,6 +47,7 @@ def preflight(request: RunInput, workspace: Workspace) -> dict[str, Any]:
         notes = [*workspace.settings.warnings, *_notes(request, workspace, rows, unwrap, trust, provider)]
         if request.mode.writes:
             _check_writable(request, database, rows, provider, unwrap)
+        declared = database.schema(column.table for column in secret_columns())
         facts = {
             "engine": database.version(),
             "provider": provider,
@@ -54,7 +55,7 @@ def preflight(request: RunInput, workspace: Workspace) -> dict[str, Any]:
             "distrusted": sorted(trust.distrusted),
             "sampled_values": trust.sampled,
             "data_keys": keys,
-            "present": {column.id: database.schema.has(column) for column in secret_columns()},
+            "present": {column.id: declared.has(column) for column in secret_columns()},
             "tables": list(request.tables),
             "provider_ready": _is_ready(request, rows, provider),
             "notes": notes,

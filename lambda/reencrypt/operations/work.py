@@ -80,7 +80,7 @@ def outcome_name(phase: Phase, chunk: int, position: object) -> str:
 
 
 def _range(database: Database, delivery: Delivery) -> chunks.Range:
-    group = next((group for group in database.groups() if group.id == delivery.chunk["group"]), None)
+    group = next((group for group in database.groups([delivery.chunk["table"]]) if group.id == delivery.chunk["group"]), None)
     if group is None:
         raise DatabaseError(f"{delivery.chunk['group']} was there when the run was planned and is gone now; start the run again")
     after, through = delivery.chunk["after"], delivery.chunk["through"]
