@@ -56,6 +56,15 @@ def test_the_rehearsals_of_the_readme_run_as_written_and_leave_the_original_alon
     assert (report["outcome"], report["provider"], report["totals"]["re_encrypted"]) == ("succeeded", "awskms.prod", 0)
 
 
+def test_the_benchmark_prints_a_json_object_for_each_case() -> None:
+    done = run([str(ROOT / ".venv/bin/python"), "-m", "bench.reencrypt", "--json", "--values", "60", "--engine", "sqlite"], ROOT)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["engine"] for line in lines] == ["sqlite", "sqlite"]
+    assert "again" in lines[1]["case"]
+    assert all(line[name] > 0 for line in lines for name in ("values_per_second", "derivations_per_second", "ratio"))
+
+
 def test_help_and_wrong_use_are_answered_without_a_traceback(tmp_path: Path) -> None:
     shown = run([str(ROOT / "grafana-reencrypt"), "rehearse", "--help"], tmp_path)
     assert shown.returncode == 0

@@ -70,6 +70,20 @@ def test_two_values_that_only_a_collation_takes_for_equal_are_different(database
     assert empty_database.scalar("SELECT value FROM secrets") == now
 
 
+@pytest.mark.parametrize("size", [1_000, 200_000])
+def test_large_texts_are_compared_byte_for_byte_too(database: Database, empty_database: EmptyDatabase, size: int) -> None:
+    """Above 64 kB MySQL compares them by their SHA-256, over the bytes of the column."""
+    stored = "Grün ☃ 🔑 " * (size // 10)
+    empty_database.execute("INSERT INTO sso_setting (id, settings) VALUES ('a', :value)", value=stored)
+    row = only(database, "sso_setting")
+    assert row.values == (stored.encode(),)
+    empty_database.execute("UPDATE sso_setting SET settings = :value", value=stored.upper())
+    assert swap(database, "sso_setting", row, b"ours") is Swapped.MISSED
+    empty_database.execute("UPDATE sso_setting SET settings = :value", value=stored)
+    assert swap(database, "sso_setting", row, "ours ☃".encode()) is Swapped.WRITTEN
+    assert empty_database.scalar("SELECT settings FROM sso_setting") == "ours ☃"
+
+
 @pytest.mark.parametrize("size", [10, 100_000, 3_000_000])
 def test_blobs_are_compared_and_written_byte_for_byte(database: Database, empty_database: EmptyDatabase, size: int) -> None:
     stored = (bytes(range(256)) * (size // 256 + 1))[:size]

@@ -78,6 +78,8 @@ def test_plan_counts_what_is_there_and_writes_nothing(golden_database: GoldenDat
     }
     assert report["totals"]["re_encrypted"] == len(wanted) - 1, "all but the one whose reader knows no data keys"
     assert report["next_input"] == {"mode": "re-encrypt"}
+    assert report["estimate"]["seconds"] > 0
+    assert report["estimate"]["cost_usd"] > 0
     assert snapshot.difference(before, snapshot.take(golden_database.engine)) == []
 
 

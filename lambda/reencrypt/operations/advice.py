@@ -89,6 +89,9 @@ def next_steps(report: Mapping[str, Any], provider_ready: bool) -> list[str]:
                 f'Make sure that the running Grafana has the provider {report["provider"]}; then add "providerReady": true to the input below.'
             )
         steps.append("Take a backup of the database, then start the run below.")
+        if report["estimate"]:
+            took, dollars = report["estimate"]["seconds"], report["estimate"]["cost_usd"]
+            steps.append(f"Its workers will be busy for about {took:.0f} s (start-up not counted), for about USD {max(dollars, 0.001):.3f}.")
     if report["mode"] == Mode.RE_ENCRYPT:
         steps.append(
             "Keep the old keys: a running Grafana may still write under them, and its caches hold them for 15 minutes. Start the run below to verify."

@@ -16,6 +16,7 @@ from reencrypt.operations.run_input import RunInput
 from reencrypt.operations.workspace import Workspace
 
 MANIFEST = "chunks.jsonl"
+PLAN = "plan.json"
 CHUNK_BYTES = 64 << 20
 
 
@@ -34,12 +35,14 @@ def plan_chunks(request: RunInput, workspace: Workspace, max_concurrency: int) -
     finally:
         database.close()
     workspace.store.put_lines(MANIFEST, chunks)
-    return {
+    plan = {
         "manifest": workspace.store.full_key(MANIFEST),
         "chunks": len(chunks),
         "rows": sum(chunk["rows"] for chunk in chunks),
         "max_concurrency": max(1, min(allowed, len(chunks))),
     }
+    workspace.store.put_json(PLAN, plan)
+    return plan
 
 
 def _chunks(database: Database, group: ColumnGroup, rows: int) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from reencrypt.grafana.key_ring import SECRET_KEY
 from reencrypt.grafana.secret_columns import secret_columns
 from reencrypt.operations import samples
 from reencrypt.operations.keys import Unwrapper, open_ring
-from reencrypt.operations.run_input import OnUnreadable, RunInput
+from reencrypt.operations.run_input import Mode, OnUnreadable, RunInput
 from reencrypt.operations.workspace import Workspace
 
 PREFLIGHT = "preflight.json"
@@ -104,7 +104,7 @@ def _notes(
     ]
     if trust.secret_key is not workspace.settings.secret_keys[0]:
         notes.append(f"the values are encrypted under {trust.secret_key.source}, not under {workspace.settings.secret_keys[0].source}")
-    if not request.mode.writes and not _is_ready(request, rows, provider):
+    if request.mode is Mode.PLAN and not _is_ready(request, rows, provider):
         notes.append(_not_ready(provider))
     return notes
 
