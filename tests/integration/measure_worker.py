@@ -6,7 +6,7 @@ Imports what a Lambda function imports, so that the libraries count too.
 from __future__ import annotations
 
 import json
-import resource
+import re
 import sys
 from pathlib import Path
 
@@ -20,8 +20,15 @@ def main(database: str, secret_key: str, folder: str, mode: str) -> None:
     settings = load_settings(f"[security]\nsecret_key = {secret_key}\n")
     here = GrafanaSettings(**{**settings.__dict__, "database": DatabaseSettings(**json.loads(database))})
     report = LocalRun(here, Path(folder)).run(mode, chunkRows=100_000, **({"force": True} if mode == "re-encrypt" else {}))
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    megabytes = _peak_megabytes()
     print(json.dumps({"outcome": report["outcome"], "headline": report["headline"], "totals": report["totals"], "megabytes": megabytes}))
+
+
+def _peak_megabytes() -> float:
+    """The most memory that this program has had. (getrusage also counts the process that started it.)"""
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert peak is not None
+    return int(peak[1]) / 1024
 
 
 if __name__ == "__main__":
