@@ -177,6 +177,8 @@ def test_a_failed_run_notifies(sample: Sample) -> None:
     sqs, sns = sample.deployed.client("sqs"), sample.deployed.client("sns")
     queue = sqs.create_queue(QueueName=f"notified-{time.time_ns()}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allow = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allow]})})
     sns.subscribe(TopicArn=sample.deployed.outputs["TopicArn"], Protocol="sqs", Endpoint=arn)
     sample.deployed.run({"mode": "nonsense"})
     messages = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5, MaxNumberOfMessages=10).get("Messages", [])
