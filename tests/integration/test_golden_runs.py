@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reencrypt.errors import KeyAccessDenied, KeyUnusable
+from reencrypt.errors import ConfigurationError, KeyAccessDenied, KeyUnusable
 from reencrypt.grafana.secret_columns import secret_columns
 from tests.support import decryptor, snapshot
 from tests.support.golden import KMS_SECTION, GoldenDatabase
@@ -78,6 +78,8 @@ def test_plan_counts_what_is_there_and_writes_nothing(golden_database: GoldenDat
     }
     assert report["totals"]["re_encrypted"] == len(wanted) - 1, "all but the one whose reader knows no data keys"
     assert report["next_input"] == {"mode": "re-encrypt"}
+    public = golden_database.expected["secret_key"] == "SW2YcwTIb9zpOOhoPsMm"
+    assert any("public default" in note for note in report["notes"]) is public
     assert report["estimate"]["seconds"] > 0
     assert report["estimate"]["cost_usd"] > 0
     assert snapshot.difference(before, snapshot.take(golden_database.engine)) == []
@@ -155,7 +157,14 @@ def test_a_key_that_grafana_made_is_proof_and_one_that_we_made_is_not(golden_dat
 
 
 @SQLITE
-@pytest.mark.parametrize("error", [KeyAccessDenied("awskms.example-encryption-key: KMS says AccessDenied"), KeyUnusable("it is disabled")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyAccessDenied("awskms.example-encryption-key: KMS says AccessDenied"),
+        KeyUnusable("it is disabled"),
+        ConfigurationError("awskms.example-encryption-key: the session_token is expired"),
+    ],
+)
 def test_a_kms_key_that_is_denied_or_disabled_ends_the_run_before_it_writes(golden_database: GoldenDatabase, tmp_path: Path, error: Any) -> None:
     run = local_run(golden_database, tmp_path)
     before = snapshot.take(golden_database.engine)

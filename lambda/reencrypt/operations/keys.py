@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from reencrypt.errors import DataKeyUnwrapFailed, PayloadError, ProviderError, ProviderThrottled, Reason
+from reencrypt.errors import ConfigurationError, DataKeyUnwrapFailed, PayloadError, ProviderError, ProviderThrottled, Reason, ReencryptError
 from reencrypt.grafana.cipher import DeriveKey
 from reencrypt.grafana.data_keys import DataKey, normalise_provider
 from reencrypt.grafana.key_ring import KeyRing
@@ -19,7 +19,7 @@ class Unwrapper:
         self._rows = {row.name: row for row in rows}
         self._providers = providers
         self.problems: dict[str, str] = {}
-        self._refusal: ProviderError | None = None
+        self._refusal: ReencryptError | None = None
 
     def __call__(self, key_id: str) -> bytes:
         """The 16 bytes of the data key `key_id`. Raises PayloadError, or ProviderThrottled when it is worth trying again."""
@@ -35,7 +35,7 @@ class Unwrapper:
             return provider.unwrap(row.encrypted_data)
         except ProviderThrottled:
             raise
-        except ProviderError as error:
+        except (ProviderError, ConfigurationError) as error:  # expired credentials of an old section make its keys unreadable, no more
             self.problems[key_id] = str(error)
             if not isinstance(error, DataKeyUnwrapFailed):
                 self._refusal = error
@@ -44,7 +44,7 @@ class Unwrapper:
             ) from None
 
     def raise_refusal(self) -> None:
-        """Raises the KeyAccessDenied or KeyUnusable that a provider answered with, if one did: something that a person can put right."""
+        """Raises the KeyAccessDenied, KeyUnusable or ConfigurationError that a provider answered with: something that a person can put right."""
         if self._refusal is not None:
             raise self._refusal
 

@@ -20,6 +20,7 @@ from reencrypt.operations.workspace import Workspace
 
 PREFLIGHT = "preflight.json"
 SECRET_KEY_PROVIDER = "secretKey.v1"  # noqa: S105  (a provider's name)
+_PUBLIC_SECRET_KEY = "SW2YcwTIb9zpOOhoPsMm"  # noqa: S105  (conf/defaults.ini, [security] secret_key)
 
 
 def preflight(request: RunInput, workspace: Workspace) -> dict[str, Any]:
@@ -104,6 +105,8 @@ def _notes(
     ]
     if trust.secret_key is not workspace.settings.secret_keys[0]:
         notes.append(f"the values are encrypted under {trust.secret_key.source}, not under {workspace.settings.secret_keys[0].source}")
+    if trust.secret_key.value == _PUBLIC_SECRET_KEY:
+        notes.append("secret_key is Grafana's public default, which anyone can read in its source: values and data keys under it are not protected")
     if request.mode is Mode.PLAN and not _is_ready(request, rows, provider):
         notes.append(_not_ready(provider))
     return notes
