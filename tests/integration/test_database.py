@@ -10,8 +10,10 @@ import sqlalchemy as sa
 
 from reencrypt.database.database import Database, Row, Swap, Swapped
 from reencrypt.errors import DatabaseError, DatabaseUnavailable
+from reencrypt.grafana.base64_text import Base64
 from reencrypt.grafana.data_keys import new_data_key
-from reencrypt.grafana.secret_columns import ColumnGroup
+from reencrypt.grafana.plausibility import PlaintextKind
+from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn, Shape, groups
 from tests.integration.conftest import EmptyDatabase
 
 MYSQL_TABLE = """CREATE TABLE {name} (id BIGINT NOT NULL PRIMARY KEY, namespace VARCHAR(255), {column} {type} NULL)
@@ -212,4 +214,46 @@ def test_a_data_key_is_read_back_as_it_was_written(empty_database: EmptyDatabase
     database.insert_data_key(key)
     assert database.data_keys() == [key]
     assert (database.has_data_keys(), database.has_labels()) == (True, True)
+    database.close()
+
+
+def test_composite_keys_are_paged_and_swapped_as_single_ones_are(empty_database: EmptyDatabase) -> None:
+    """The secrets manager's tables have keys of (text, text, integer)."""
+    blob = "BYTEA" if empty_database.engine_name == "postgres" else "BLOB"
+    empty_database.execute(
+        "CREATE TABLE secret_encrypted_value (namespace VARCHAR(253) NOT NULL, name VARCHAR(253) NOT NULL, version BIGINT NOT NULL, "
+        f"encrypted_data {blob} NOT NULL, PRIMARY KEY (namespace, name, version))"
+    )
+    keys = [(namespace, f"name-{number:02}", version) for namespace in ("default", "org-2") for number in range(4) for version in (1, 2, 10)]
+    for namespace, name, version in keys:
+        empty_database.execute(
+            "INSERT INTO secret_encrypted_value VALUES (:namespace, :name, :version, :data)",
+            namespace=namespace,
+            name=name,
+            version=version,
+            data=f"old {namespace} {name} {version}".encode(),
+        )
+    column = SecretColumn(
+        "secret_encrypted_value.encrypted_data",
+        "secret_encrypted_value",
+        ("namespace", "name", "version"),
+        "encrypted_data",
+        Shape.RAW,
+        Base64.NONE,
+        PlaintextKind.TEXT,
+    )
+    [composite] = groups([column])
+    database = Database(empty_database.settings, read_only=False)
+    seen: list[tuple[object, ...]] = []
+    after, last = None, False
+    while not last:
+        window = database.window(composite, after, None, 5, 10_000)
+        page = database.page(composite, after, window.through)
+        assert len(page) == window.rows
+        seen += [row.key for row in page]
+        results = database.compare_and_swap(composite, [Swap(row, {0: b"new " + str(row.key).encode()}) for row in page])
+        assert set(results) == {Swapped.WRITTEN}
+        after, last = window.through, window.last
+    assert seen == keys
+    assert {row.key: row.values[0] for row in database.page(composite, None, None)} == {key: b"new " + str(key).encode() for key in keys}
     database.close()

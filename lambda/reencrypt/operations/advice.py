@@ -40,7 +40,7 @@ def headline(report: Mapping[str, Any]) -> str:
         counts = f"{_many(totals[Outcome.RE_ENCRYPTED])} re-encrypted under {report['provider']}, {_many(totals[Outcome.ALREADY_CURRENT])} already current"
     else:
         current, old = totals[Outcome.ALREADY_CURRENT], totals[Outcome.RE_ENCRYPTED]
-        counts = f"{_many(current)} under an active data key of {report['provider']}, {_many(old)} under an old key"
+        counts = f"{_many(current)} current under {report['provider']}, {_many(old)} under an old key"
     if totals[Outcome.CHANGED_BY_GRAFANA]:
         counts += f", {_many(totals[Outcome.CHANGED_BY_GRAFANA])} changed by Grafana meanwhile"
     return f"{report['outcome']}: {_many(values)} values: {counts}, {_many(len(report['unreadable']))} unreadable"
@@ -51,15 +51,18 @@ def notes(request: RunInput, totals: Mapping[str, int], verified: Mapping[str, i
     found = []
     if verified is not None and verified[Outcome.RE_ENCRYPTED]:
         found.append(
-            f"{_many(verified[Outcome.RE_ENCRYPTED])} values are under an old key after the run: Grafana wrote them while it went on. Run it again once "
+            f"under an old key after the run: {_many(verified[Outcome.RE_ENCRYPTED])}; Grafana wrote them while it went on. Run it again once "
             "Grafana's data key caches have expired (data_keys_cache_ttl, 15 minutes unless configured)"
         )
     if totals[Outcome.PLAINTEXT]:
         found.append(
-            f"{_many(totals[Outcome.PLAINTEXT])} values are plaintext where a payload belongs; they were left alone and are listed by place"
+            f"plaintext where a payload belongs, left alone and listed by place: {_many(totals[Outcome.PLAINTEXT])}"
         )
     if before.get(SECRET_KEY):
-        found.append(f"{_many(before[SECRET_KEY])} values were encrypted directly under secret_key, without a data key")
+        found.append(
+            f"encrypted directly under secret_key, without a data key, when the run began: {_many(before[SECRET_KEY])} "
+            "(those of alert_notification stay so: its reader knows no data keys)"
+        )
     if request.tables:
         found.append(f"only these tables were looked at: {', '.join(request.tables)}")
     return found
