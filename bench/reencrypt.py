@@ -67,7 +67,7 @@ def _measure(engine: str, settings: DatabaseSettings, folder: Path) -> Iterator[
     grafana = load_settings(ini)
     local = LocalRun(type(grafana)(**{**grafana.__dict__, "database": settings}), folder)
     for case, options in (("values that Grafana wrote", {}), ("values this product wrote, again", {"force": True})):
-        request = run_input.parse({"mode": "re-encrypt", "providerReady": True, "chunkRows": 500, **options})
+        request = run_input.parse({"mode": "re-encrypt", "providerReady": True, **options})
         workspace = local.workspace()
         preflight(request, workspace)
         plan_chunks(request, workspace, 1)
