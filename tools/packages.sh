@@ -1,5 +1,5 @@
 # Sourced by ./test: `setup_packages` makes sure that MariaDB, PostgreSQL and Chromium are there, from the distribution's packages where it may.
-# TEST_MYSQL_URL and TEST_POSTGRES_URL name servers that are already there; The clients psql and mariadb load the golden databases, so they are needed then too.
+# TEST_MYSQL_URL and TEST_POSTGRES_URL name servers that are already there. The clients psql and mariadb load the golden databases, so they are needed then too.
 # shellcheck shell=bash
 
 setup_packages() {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from reencrypt.errors import DataKeyUnwrapFailed, PayloadError
+from reencrypt.errors import DataKeyUnwrapFailed
 from reencrypt.grafana.data_keys import DATA_KEY_BYTES, DataKey, new_data_key, normalise_provider
 from reencrypt.operations.keys import Unwrapper
 from reencrypt.operations.preflight import PREFLIGHT
@@ -23,8 +23,7 @@ def choose_data_key(request: RunInput, workspace: Workspace) -> dict[str, Any]:
     """
     name = workspace.target_provider(request)
     facts = workspace.store.get_json(PREFLIGHT)
-    candidate = next(key for key in workspace.settings.secret_keys if key.source == facts["secret_key_source"])
-    providers = workspace.providers(candidate)
+    providers = workspace.providers(workspace.secret_key(facts["secret_key_source"]))
     database = workspace.open_database(False)
     try:
         rows = database.data_keys()
@@ -32,7 +31,7 @@ def choose_data_key(request: RunInput, workspace: Workspace) -> dict[str, Any]:
         usable = [
             row
             for row in rows
-            if row.active and normalise_provider(row.provider) == name and row.name not in facts["distrusted"] and _unwraps(unwrap, row)
+            if row.active and normalise_provider(row.provider) == name and row.name not in facts["distrusted"] and unwrap.opens(row.name)
         ]
         created = not usable
         if created:
@@ -47,14 +46,6 @@ def choose_data_key(request: RunInput, workspace: Workspace) -> dict[str, Any]:
     entry = {"id": key.name, "provider": name, "active": True, "label": key.label, "readable": True}
     workspace.store.put_json(DATA_KEY, {**answer, "entry": entry})
     return answer
-
-
-def _unwraps(unwrap: Unwrapper, row: DataKey) -> bool:
-    try:
-        unwrap(row.name)
-    except PayloadError:
-        return False
-    return True
 
 
 def _new(provider: Provider, workspace: Workspace) -> DataKey:

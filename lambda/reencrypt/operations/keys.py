@@ -13,7 +13,7 @@ from reencrypt.providers import Provider
 
 
 class Unwrapper:
-    """Unwraps the data keys of one database, each once: 1 000 of them would be 1 000 calls of kms:Decrypt a page."""
+    """Unwraps the data keys of one database, at each call anew: a key ring asks for each once."""
 
     def __init__(self, rows: Iterable[DataKey], providers: Mapping[str, Provider]) -> None:
         self._rows = {row.name: row for row in rows}
@@ -42,6 +42,14 @@ class Unwrapper:
             raise PayloadError(
                 Reason.DATA_KEY_UNREADABLE if isinstance(error, DataKeyUnwrapFailed) else Reason.PROVIDER_UNAVAILABLE
             ) from None
+
+    def opens(self, key_id: str) -> bool:
+        """Whether the data key unwraps to 16 bytes; why it does not is in `problems`."""
+        try:
+            self(key_id)
+        except PayloadError:
+            return False
+        return True
 
     def raise_refusal(self) -> None:
         """Raises the KeyAccessDenied, KeyUnusable or ConfigurationError that a provider answered with: something that a person can put right."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reencrypt.database.database import Database
-from reencrypt.errors import ConfigurationError, PayloadError, ProviderNotReady, SafetyError
+from reencrypt.errors import ConfigurationError, ProviderNotReady, SafetyError
 from reencrypt.grafana.data_keys import MAXIMUM_PROVIDER_LENGTH, DataKey, normalise_provider
 from reencrypt.grafana.key_ring import SECRET_KEY
 from reencrypt.grafana.secret_columns import secret_columns
@@ -80,18 +80,10 @@ def _data_keys(rows: Sequence[DataKey], unwrap: Unwrapper, distrusted: frozenset
     return [
         {
             "id": row.name, "provider": normalise_provider(row.provider), "active": row.active, "label": row.label or row.name,
-            "readable": row.name not in distrusted and _unwraps(unwrap, row.name),
+            "readable": row.name not in distrusted and unwrap.opens(row.name),
         }
         for row in rows
     ]  # fmt: skip
-
-
-def _unwraps(unwrap: Unwrapper, key_id: str) -> bool:
-    try:
-        unwrap(key_id)
-    except PayloadError:
-        return False
-    return True
 
 
 def _notes(

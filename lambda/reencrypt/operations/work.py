@@ -52,7 +52,7 @@ def work(request: RunInput, delivery: Delivery, workspace: Workspace, out_of_tim
         return _summary(known)
     writes = request.mode.writes and delivery.phase is Phase.PROCESS
     facts = workspace.store.get_json(PREFLIGHT)
-    candidate = next(key for key in workspace.settings.secret_keys if key.source == facts["secret_key_source"])
+    candidate = workspace.secret_key(facts["secret_key_source"])
     started = time.monotonic()
     database = workspace.open_database(not writes)
     try:

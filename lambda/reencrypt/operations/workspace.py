@@ -25,6 +25,10 @@ class Workspace:
     store: Store
     now: Callable[[], datetime]
 
+    def secret_key(self, source: str) -> SecretKeyCandidate:
+        """The candidate that the preflight found to be the one in use, by its source."""
+        return next(candidate for candidate in self.settings.secret_keys if candidate.source == source)
+
     def target_provider(self, request: RunInput) -> str:
         """The provider that values go under. Raises ConfigurationError where it is not configured."""
         wanted = normalise_provider(request.provider or self.settings.encryption_provider)
