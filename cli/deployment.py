@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import datetime
 import itertools
 import json
 import platform
@@ -106,9 +105,11 @@ class Rehearsal:
 
     def run(self, request: object, *, on_progress: Callable[[Progress], None] = lambda progress: None) -> RunResult:
         """Starts one execution with the input `request`, waits until it ends, and fetches its report. Raises nothing for a run that fails."""
-        mode = mode_of(request)
+        return self.result(self.start(request), mode_of(request), on_progress=on_progress)
+
+    def result(self, execution: str, mode: str = "", *, on_progress: Callable[[Progress], None] = lambda progress: None) -> RunResult:
+        """What became of an execution that `start` began, when it has ended."""
         started = time.monotonic()
-        execution = self.start(request)
         name = execution.rpartition(":")[2]
         for progress in self._follow(execution):
             on_progress(progress)
@@ -116,7 +117,7 @@ class Rehearsal:
         report = self.object_text(f"runs/{name}/report.json")
         return RunResult(
             run=name,
-            mode=mode,
+            mode=mode or mode_of(json.loads(ended["input"])),
             status=ended["status"],
             error=ended.get("error", ""),
             cause=ended.get("cause", ""),
@@ -232,13 +233,13 @@ def mode_of(request: object) -> str:
 
 
 class _Names:
-    """Names of runs: when, and what; distinct even within one second."""
+    """Names of runs: `2-re-encrypt` is the second. Short, so that the input of a restore can name a run before it has begun."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
 
     def next(self, mode: str) -> str:
-        return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H-%M-%SZ}-{next(self._numbers)}-{mode}"
+        return f"{next(self._numbers)}-{mode}"
 
 
 def _states_entered(sfn: Any, execution: str, after: int) -> list[tuple[int, str]]:

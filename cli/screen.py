@@ -123,6 +123,9 @@ class Screen:
         )
 
 
+_WORDS_WHEN_RESTORING = {"re_encrypted": "put back", "already_current": "as before", "changed_by_grafana": "left alone"}
+
+
 def counts_table(report: Mapping[str, Any]) -> Table:
     """The counts of each column that holds values, and their totals. Of the six outcomes only those that occur."""
     shown = [count for count in COUNTS if count == "values" or report["totals"].get(count)]
@@ -130,7 +133,7 @@ def counts_table(report: Mapping[str, Any]) -> Table:
     table.add_column("column", footer="in all", overflow="fold")
     for count in shown:
         table.add_column(
-            COUNTS[count],
+            (COUNTS | _WORDS_WHEN_RESTORING if report.get("mode") == "restore" else COUNTS)[count],
             footer=f"{report['totals'][count]:,}",
             justify="right",
             no_wrap=True,

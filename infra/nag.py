@@ -29,6 +29,14 @@ def acknowledge_findings(storage: RunStorage, workers: Workers, run: RunStateMac
         "Only the stack's roles and the account's operators read the bucket; CloudTrail data events log that better "
         "than access logs, and an access-log bucket would need an owner of its own.",
     )
+    if storage.journal:
+        journal = _logical_id(storage.journal.bucket)
+        _acknowledge(storage.journal.bucket, "S1", "As the run bucket: CloudTrail data events log its readers better than access logs.")
+        _acknowledge(
+            workers,
+            f"IAM5[Resource::<{journal}.Arn>/journal/*]",
+            "A run's journal is named by the run, which does not exist when the role is made.",
+        )
     _acknowledge(storage.lease_table, "DDB3", "The table holds one item, the lease, which expires within hours: there is nothing to bring back.")
 
     _acknowledge(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Target = Literal["settings secrets", "kms keys", "kms role", "run objects", "run bucket", "lease table"]
+Target = Literal["settings secrets", "kms keys", "kms role", "run objects", "run bucket", "lease table", "journal objects", "journal bucket", "journal key"]
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,27 @@ ASSUME = Permission("UseKeysOfTheKmsRole", ("sts:AssumeRole",), "kms role", "key
 WRITE_RUN = Permission("WriteRun", ("s3:PutObject",), "run objects", "leaves its part of the run: facts, manifest, outcomes, report")
 READ_RUN = Permission("ReadRun", ("s3:GetObject",), "run objects", "goes on from what earlier functions of the run left")
 LIST_RUNS = Permission("ListRuns", ("s3:ListBucket",), "run bucket", "lists outcomes; without it S3 answers 403, not 404, where there is no outcome yet")
-RENEW_LEASE = Permission("RenewLease", ("dynamodb:UpdateItem",), "lease table", "a long run keeps its lease while it works")
+RENEW_LEASE = Permission("RenewLease", ("dynamodb:UpdateItem",), "lease table", "a long run keeps its lease while it works, and adds up what its workers see")
 TAKE_LEASE = Permission("TakeLease", ("dynamodb:PutItem", "dynamodb:GetItem"), "lease table", "takes a free or expired lease, or reads who holds it")
 DROP_LEASE = Permission("DropLease", ("dynamodb:DeleteItem",), "lease table", "deletes the lease, only if this run holds it")
+
+WRITE_JOURNAL = Permission("WriteJournal", ("s3:PutObject",), "journal objects", "old ciphertexts are kept before they are written over")
+READ_JOURNAL = Permission("ReadJournal", ("s3:GetObject",), "journal objects", "a restore puts them back")
+LIST_JOURNAL = Permission("ListJournal", ("s3:ListBucket",), "journal bucket", "a restore goes through what its run has written")
+JOURNAL_KEY = Permission("EncryptJournal", ("kms:GenerateDataKey", "kms:Decrypt"), "journal key", "S3 encrypts the journal under the stack's own key")
 
 _READ_GRAFANA = (READ_SETTINGS, UNWRAP, ASSUME)
 
 PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
-    "preflight": (*_READ_GRAFANA, WRITE_RUN),
-    "plan_chunks": (*_READ_GRAFANA, WRITE_RUN),
+    "preflight": (*_READ_GRAFANA, READ_RUN, WRITE_RUN, LIST_RUNS, LIST_JOURNAL),
+    "plan_chunks": (*_READ_GRAFANA, READ_RUN, WRITE_RUN, LIST_RUNS, LIST_JOURNAL),
     "acquire_lease": (TAKE_LEASE,),
     "choose_data_key": (*_READ_GRAFANA, WRAP, READ_RUN, WRITE_RUN),
-    "process_chunk": (*_READ_GRAFANA, READ_RUN, WRITE_RUN, LIST_RUNS, RENEW_LEASE),
+    "process_chunk": (*_READ_GRAFANA, READ_RUN, WRITE_RUN, LIST_RUNS, RENEW_LEASE, WRITE_JOURNAL, READ_JOURNAL, LIST_JOURNAL, JOURNAL_KEY),
+    "narrow_chunk": (READ_SETTINGS, READ_RUN, WRITE_RUN, LIST_RUNS),  # reads keys and sizes of rows, decrypts nothing
+    "judge_pass": (READ_RUN, WRITE_RUN, LIST_RUNS, RENEW_LEASE),
     "report": (READ_RUN, WRITE_RUN, LIST_RUNS),  # adds up what the workers left: neither the database nor a key
     "report_failure": (READ_RUN, WRITE_RUN, LIST_RUNS),
     "release_lease": (DROP_LEASE,),
+    "end_failed": (),  # says so, and touches nothing
 }

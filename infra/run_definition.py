@@ -1,11 +1,13 @@
 """The run as a state machine: a runbook of named states, each transition with its reason.
 
-    Name the run → Preflight → Plan chunks → Any chunk? → Does this run write? ─┬─ yes → Acquire lease → Choose data key ─┐
-                                   │ no                                         └─ no ────────────────────────────────────┴→ Process chunks
-                                   ▼                                                                                           │
-    How did the run end? ← Release lease ← Is a lease held? ← Report ← Verify chunks ← Anything written to verify? ◄───────────┘
+    Name the run → Preflight → Plan chunks → Any chunk? → Does this run write? ─┬─ yes → Acquire lease → Does it need a data key? → Choose data key ─┐
+                                   │ no                                         └─ no ──────────────────────────────────────────────────┐           │
+                                   │                                                                                                     ▼           ▼
+                                   │       Verify chunks ← What follows the pass? ← Judge the pass ← yes ─ Anything written? ←──────── Process chunks
+                                   ▼             ▼               └→ Settle → Sweep chunks → Judge the pass        │ no
+    How did the run end? ← Release lease ← Is a lease held? ← Report ←────────────────────────────────────────────┘
       ├─ succeeded → Run succeeded
-      └─ else → Notify → Run failed                 any error → Report failure → Release lease
+      └─ else → Notify → Run failed → (only when redriven) Go on after a redrive → Preflight          any error → Report failure → Release lease
 
 JSONPath throughout: the local AWS has no JSONata in a Distributed Map. Ranges and counts travel here, never rows, never secrets. What the
 states hand to the functions and get back is the contract in docs/architecture.md.
@@ -41,8 +43,8 @@ DIED = ["Sandbox.Timedout", "Runtime.ExitError", "Lambda.Unknown", "States.Timeo
 # Outcomes of report.json that leave the execution green.
 GOOD_OUTCOMES = ("succeeded", "succeeded-with-unreadable")
 
-# A map's label is part of its child executions' ARNs. The key is the worker's `phase`.
-MAP_LABELS = {"process": "ProcessChunks", "verify": "VerifyChunks"}
+# A map's label is part of its child executions' ARNs.
+MAP_LABELS = {"process": "ProcessChunks", "sweep": "SweepChunks", "verify": "VerifyChunks"}
 
 _TIMEOUTS = {worker.name: worker.timeout.to_seconds() for worker in WORKERS}
 _RUN = {"run.$": "$.run", "input.$": "$.input", "execution.$": "$.execution"}
@@ -65,6 +67,8 @@ class RunDefinition(Construct):
                 "execution.$": "$$.Execution.Id",
                 "started.$": "$$.Execution.StartTime",
                 "input.$": "$$.Execution.Input",
+                "pass": {"number": 0},
+                "attempt": {"redrives": 0},
             },
         )
         preflight = self._task("Preflight", "preflight", {"run.$": "$.run", "input.$": "$.input"}, "$.preflight")
@@ -72,10 +76,15 @@ class RunDefinition(Construct):
         any_chunk = sfn.Choice(self, "Any chunk?")
         writes = sfn.Choice(self, "Does this run write?")
         acquire = self._task("Acquire lease", "acquire_lease", {"run.$": "$.run", "execution.$": "$.execution"}, "$.lease")
+        encrypts = sfn.Choice(self, "Does it need a data key?")
         data_key = self._task("Choose data key", "choose_data_key", {"run.$": "$.run", "input.$": "$.input"}, "$.data_key")
-        process = self._map("Process chunks", "Process chunk", "Is the chunk done?", "Chunk done", phase="process")
-        written = sfn.Choice(self, "Anything written to verify?")
-        verify = self._map("Verify chunks", "Verify chunk", "Is the chunk verified?", "Chunk verified", phase="verify")
+        process = self._map("Process chunks", "chunk", "processed", phase="process")
+        written = sfn.Choice(self, "Anything written?")
+        judge = self._task("Judge the pass", "judge_pass", {**_RUN, "number.$": "$.pass.number"}, "$.pass")
+        follows = sfn.Choice(self, "What follows the pass?")
+        settle = sfn.Wait(self, "Settle", time=sfn.WaitTime.seconds_path("$.pass.seconds"))
+        sweep = self._map("Sweep chunks", "swept chunk", "swept", phase="sweep", phase_path="$.pass.phase")
+        verify = self._map("Verify chunks", "verified chunk", "verified", phase="verify")
         report = self._task("Report", "report", {**_RUN, "started.$": "$.started"}, "$.report")
         held = sfn.Choice(self, "Is a lease held?")
         release = self._task("Release lease", "release_lease", {"run.$": "$.run", "execution.$": "$.execution"}, "$.released")
@@ -83,7 +92,8 @@ class RunDefinition(Construct):
         report_failure = self._task("Report failure", "report_failure", {**_RUN, "started.$": "$.started", "error.$": "$.error"}, "$.report")
         no_report = self._no_report()
         notify = self._notify()
-        failed = sfn.Fail(self, "Run failed", error="RunFailed", cause_path="$.report.headline")
+        failed = self._run_failed()
+        go_on = self._go_on()
         this_run_writes = sfn.Condition.boolean_equals("$.preflight.writes", True)
         good = sfn.Condition.or_(*(sfn.Condition.string_equals("$.report.outcome", outcome) for outcome in GOOD_OUTCOMES))
 
@@ -98,12 +108,24 @@ class RunDefinition(Construct):
         writes.when(this_run_writes, acquire)
         writes.otherwise(process)
         # Under the lease, so that two runs cannot make two data keys; committed before the first value is encrypted under it.
-        acquire.next(data_key)
+        acquire.next(encrypts)
+        encrypts.when(sfn.Condition.boolean_equals("$.preflight.encrypts", True), data_key)
+        # A restore puts old values back and encrypts nothing.
+        encrypts.otherwise(process)
         data_key.next(process)
         process.next(written)
-        # Reads everything again: the report states what the database holds, not what was meant to be written.
-        written.when(this_run_writes, verify)
+        # Before any waiting: a pass with a chunk that failed, or that the failure budget stopped, ends the run here.
+        written.when(this_run_writes, judge)
         written.otherwise(report)
+        judge.next(follows)
+        # A running Grafana may write under a key that it holds in its cache: wait until no cache can hold it. No function runs meanwhile.
+        follows.when(sfn.Condition.string_equals("$.pass.next", "settle"), settle)
+        settle.next(sweep)
+        # Saving an alert configuration or a plugin's settings copies old ciphertexts: again until a pass finds none, a bounded number of times.
+        follows.when(sfn.Condition.string_equals("$.pass.next", "sweep"), sweep)
+        sweep.next(judge)
+        # Reads everything again: the report states what the database holds, not what was meant to be written.
+        follows.otherwise(verify)
         verify.next(report)
         # The lease is given back after the report, so that no second run changes what the report counts.
         report.next(held)
@@ -114,9 +136,12 @@ class RunDefinition(Construct):
         # Failed or nothing-found: no silent success, so somebody is told and the execution itself is red.
         ended.otherwise(notify)
         notify.next(failed)
+        # Only a redrive comes past this task: the run begins anew, under a name of its own, in the same execution.
+        failed.next(go_on)
+        go_on.next(preflight)
 
         # Whatever the error, it ends in a report that names it. LeaseHeld takes this way too.
-        for state in (preflight, plan, acquire, data_key, process, verify, report):
+        for state in (preflight, plan, acquire, data_key, process, judge, sweep, verify, report):
             state.add_catch(report_failure, errors=["States.ALL"], result_path="$.error")
         # The lease is deleted only if this run holds it, so another run's stays.
         report_failure.next(release)
@@ -145,8 +170,8 @@ class RunDefinition(Construct):
         self._retry(task, TRANSIENT, seconds=2, attempts=9, longest=60)
         # Lambda itself: throttled, or briefly out of order.
         self._retry(task, SERVICE, seconds=2, attempts=6, longest=30)
-        # Twice: a process that dies three times at the same place dies of its input.
-        self._retry(task, DIED, seconds=5, attempts=2, longest=30)
+        # Once: a process that dies twice at the same place dies of its input.
+        self._retry(task, DIED, seconds=5, attempts=1, longest=30)
         return task
 
     @staticmethod
@@ -160,7 +185,7 @@ class RunDefinition(Construct):
             jitter_strategy=sfn.JitterType.FULL,
         )
 
-    def _map(self, state: str, task: str, choice: str, end: str, *, phase: str) -> sfn.DistributedMap:
+    def _map(self, state: str, noun: str, done_word: str, *, phase: str, phase_path: str | None = None) -> sfn.DistributedMap:
         """One child execution for each line of the manifest; a child calls the worker from where it stopped until the chunk is done."""
         bucket = self._storage.bucket
         chunks = sfn.DistributedMap(
@@ -171,18 +196,28 @@ class RunDefinition(Construct):
             item_reader=sfn.S3JsonLItemReader(bucket=bucket, key=sfn.JsonPath.string_at("$.plan.manifest")),
             max_concurrency_path="$.plan.max_concurrency",  # from the plan: SQLite 1, a server what it bears; never unbounded
             # A chunk that fails must not leave the others under the old key. Success is judged from the chunks' outcomes, not from this state:
-            # a chunk without one makes Report raise IncompleteRun. The failed child stays red in the console, with its error.
+            # a chunk without one makes the run fail. The failed child stays red in the console, with its error.
             tolerated_failure_percentage=100,
-            # The first position is null; CDK drops a literal null.
-            item_selector={**_RUN, "chunk.$": "$$.Map.Item.Value", "progress": {"position.$": "States.StringToJson('null')"}},
+            item_selector={
+                **_RUN,
+                **({"phase.$": phase_path} if phase_path else {"phase": phase}),
+                "chunk.$": "$$.Map.Item.Value",
+                # The first position and limit are null; CDK drops a literal null.
+                "progress": {"position.$": "States.StringToJson('null')", "limit.$": "States.StringToJson('null')"},
+            },
             # Into the bucket: a state's output ends at 256 KiB, which some thousand summaries exceed.
             result_writer_v2=sfn.ResultWriterV2(bucket=bucket, prefix=sfn.JsonPath.format(f"runs/{{}}/children/{phase}", sfn.JsonPath.string_at("$.run"))),
             result_path=f"$.{phase}",
         )
-        work = self._task(task, "process_chunk", {**_RUN, "phase": phase, "chunk.$": "$.chunk", "position.$": "$.progress.position"}, "$.progress")
-        done = sfn.Choice(self, choice)
+        delivery = {**_RUN, "phase.$": "$.phase", "chunk.$": "$.chunk", "position.$": "$.progress.position", "limit.$": "$.progress.limit"}
+        work = self._task(f"Work on the {noun}", "process_chunk", delivery, "$.progress")
+        narrow = self._task(f"Narrow the {noun}", "narrow_chunk", delivery, "$.progress")
+        done = sfn.Choice(self, f"Is the {noun} done?")
         work.next(done)
-        done.when(sfn.Condition.boolean_equals("$.progress.done", True), sfn.Succeed(self, end, output_path="$.progress"))
+        # Out of memory or out of time, and again: fewer rows, down to the one that kills, which goes into quarantine.
+        work.add_catch(narrow, errors=DIED, result_path="$.died")
+        narrow.next(done)
+        done.when(sfn.Condition.boolean_equals("$.progress.done", True), sfn.Succeed(self, f"Chunk {done_word}", output_path="$.progress"))
         done.otherwise(work)  # the worker stopped before its deadline: on from the position it returned
         chunks.item_processor(work, mode=sfn.ProcessorMode.DISTRIBUTED, execution_type=sfn.ProcessorType.STANDARD)
         # CDK demands the execution type here too, and warns that it ignores it.
@@ -190,6 +225,29 @@ class RunDefinition(Construct):
         # Reading the manifest from S3; nothing has been started yet. Without a Retry a passing S3 error would end the run.
         self._retry(chunks, ["States.ItemReaderFailed"], seconds=2, attempts=3, longest=30)
         return chunks
+
+    def _run_failed(self) -> tasks.LambdaInvoke:
+        """The run's red end. A task instead of a Fail state, which a redrive would only fail in again."""
+        return self._task(
+            "Run failed",
+            "end_failed",
+            {"run.$": "$.run", "headline.$": "$.report.headline", "redrives.$": "$$.Execution.RedriveCount", "failed_in.$": "$.attempt.redrives"},
+            "$.attempt",
+        )
+
+    def _go_on(self) -> sfn.Pass:
+        return sfn.Pass(
+            self,
+            "Go on after a redrive",
+            parameters={
+                "run.$": "States.Format('{}-redrive-{}', $$.Execution.Name, $.attempt.redrives)",
+                "execution.$": "$.execution",
+                "started.$": "$$.State.EnteredTime",
+                "input.$": "$.input",
+                "pass": {"number": 0},
+                "attempt.$": "$.attempt",
+            },
+        )
 
     def _no_report(self) -> sfn.Pass:
         return sfn.Pass(

@@ -110,6 +110,7 @@ class DeploymentSettings(_Strict):
     schedule: tuple[ScheduleSettings, ...] = _setting((), "one [[schedule]] table for each schedule")
     notify_emails: tuple[Email, ...] = _setting((), 'a list of e-mail addresses, such as ["oncall@example.com"]')
     log_retention_days: int = _setting(90, f"one of {', '.join(map(str, _RETENTION))}")
+    journal_days: int = _setting(30, "a whole number of days from 1 to 3650, or 0 for no undo journal", ge=0, le=3650)
     removal: Literal["retain", "destroy"] = _setting("retain", '"retain" or "destroy"')
     vpc: VpcSettings | None = _setting(None, "a [vpc] table with vpc_id, subnet_ids, availability_zones, security_group_ids")
 

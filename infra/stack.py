@@ -15,7 +15,7 @@ from infra.workers import Workers
 
 
 class ReencryptStack(cdk.Stack):
-    """One deployment, for one Grafana database. Outputs: StateMachineArn, RunBucketName, LeaseTableName, TopicArn."""
+    """One deployment, for one Grafana database. Outputs: StateMachineArn, RunBucketName, LeaseTableName, TopicArn, JournalBucketName."""
 
     def __init__(self, scope: Construct, settings: DeploymentSettings) -> None:
         super().__init__(
@@ -26,7 +26,7 @@ class ReencryptStack(cdk.Stack):
         )
         removal = cdk.RemovalPolicy.DESTROY if settings.removal == "destroy" else cdk.RemovalPolicy.RETAIN
 
-        storage = RunStorage(self, "Storage", removal=removal)
+        storage = RunStorage(self, "Storage", journal_days=settings.journal_days, removal=removal)
         workers = Workers(self, "Workers", settings=settings, storage=storage, removal=removal)
         notifications = Notifications(self, "Notifications", emails=settings.notify_emails)
         run = RunStateMachine(
@@ -47,5 +47,6 @@ class ReencryptStack(cdk.Stack):
             "RunBucketName": storage.bucket.bucket_name,
             "LeaseTableName": storage.lease_table.table_name,
             "TopicArn": notifications.topic.topic_arn,
+            **({"JournalBucketName": storage.journal.bucket.bucket_name} if storage.journal else {}),
         }.items():
             cdk.CfnOutput(self, name, value=value)

@@ -15,8 +15,8 @@ from infra.run_definition import RunDefinition
 from infra.run_storage import RunStorage
 from infra.settings import DeploymentSettings
 
-# The whole run. A database is minutes; this ends what waits for nothing. EventBridge announces it (infra/notifications.py).
-RUN_TIMEOUT = cdk.Duration.hours(24)
+# The whole run. A database is minutes and a settle may be hours; this ends what waits for nothing. EventBridge announces it (infra/notifications.py).
+RUN_TIMEOUT = cdk.Duration.hours(48)
 
 
 class RunStateMachine(Construct):

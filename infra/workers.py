@@ -46,9 +46,12 @@ WORKERS = (
     Worker("acquire_lease", "Lets one run at a time write.", cdk.Duration.minutes(1), light=True),
     Worker("choose_data_key", "Finds or makes the data key that the run encrypts under.", cdk.Duration.minutes(5)),
     Worker("process_chunk", "Re-encrypts or checks one chunk; stops before its deadline and says where.", cdk.Duration.minutes(15)),
+    Worker("narrow_chunk", "After a worker died: takes fewer rows, down to the one that kills, and sets that one apart.", cdk.Duration.minutes(15)),
+    Worker("judge_pass", "Checks that a pass is whole; says whether to settle, sweep or verify; keeps the lease.", cdk.Duration.minutes(15)),
     Worker("report", "Accounts for every value and writes report.json and report.html.", cdk.Duration.minutes(15)),
     Worker("report_failure", "Writes the report of a run that an error ended.", cdk.Duration.minutes(15)),
     Worker("release_lease", "Gives the lease back, if this run holds it.", cdk.Duration.minutes(1), light=True),
+    Worker("end_failed", "Ends a run as failed, in a way that a redrive can go on from.", cdk.Duration.minutes(1), light=True),
 )
 
 
@@ -100,6 +103,7 @@ class Workers(Construct):
 
 def _targets(scope: Construct, settings: DeploymentSettings, storage: RunStorage) -> dict[Target, list[str]]:
     secrets = [settings.grafana_ini_secret, settings.grafana_environment_secret]
+    journal = storage.journal
     return {
         "settings secrets": [_secret_resource(scope, secret) for secret in secrets if secret],
         "kms keys": list(settings.kms_key_arns),
@@ -107,6 +111,9 @@ def _targets(scope: Construct, settings: DeploymentSettings, storage: RunStorage
         "run objects": [storage.bucket.arn_for_objects("runs/*")],
         "run bucket": [storage.bucket.bucket_arn],
         "lease table": [storage.lease_table.table_arn],
+        "journal objects": [journal.bucket.arn_for_objects("journal/*")] if journal else [],
+        "journal bucket": [journal.bucket.bucket_arn] if journal else [],
+        "journal key": [journal.key.key_arn] if journal else [],
     }
 
 
@@ -121,7 +128,11 @@ def _secret_resource(scope: Construct, secret: str) -> str:
 
 def _environment(settings: DeploymentSettings, storage: RunStorage) -> dict[str, str]:
     """What `reencrypt.handlers` read. Names of secrets, never secrets."""
-    optional = {"GRAFANA_ENVIRONMENT_SECRET": settings.grafana_environment_secret, "KMS_ROLE_TO_ASSUME": settings.kms_role_to_assume}
+    optional = {
+        "GRAFANA_ENVIRONMENT_SECRET": settings.grafana_environment_secret,
+        "KMS_ROLE_TO_ASSUME": settings.kms_role_to_assume,
+        "JOURNAL_BUCKET": storage.journal.bucket.bucket_name if storage.journal else None,  # absent: no undo journal
+    }
     return {
         "RUN_BUCKET": storage.bucket.bucket_name,
         "LEASE_TABLE": storage.lease_table.table_name,

@@ -76,6 +76,13 @@ class LocalAws:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
+    @property
+    def process_id(self) -> int:
+        """The emulator's process, whose children the functions are."""
+        if self._emulator is None:
+            raise LocalAwsError("the local AWS is not running")
+        return self._emulator.pid
+
     def start(self) -> None:
         """Returns when it answers. Raises LocalAwsError when it does not within a minute."""
         self._stopped = False

@@ -16,10 +16,12 @@
     ├── SafetyError                going on would risk a value
     │   ├── WrongSecretKey         the sample decrypts to garbage
     │   ├── ProviderNotReady       no proof that the running Grafana has the provider
+    │   ├── TooManyUnreadable      the failure budget is spent
     │   └── IncompleteRun          chunks without an outcome
     ├── AwsRefused                 an AWS service of the run's own (S3, DynamoDB, Secrets Manager) refuses
     ├── InternalError              a bug: names where, never what
     ├── LeaseHeld                  another run is going on
+    ├── RunFailed                  how an execution ends whose report says that it failed
     └── PayloadError               one value is unreadable: carries the `Reason`; counted, never ends a run
 
 The class name is what the state machine's Retry and Catch know. Messages name the setting, table or key at fault and what to do;
@@ -50,6 +52,7 @@ class Reason(StrEnum):
     TOO_LONG_FOR_COLUMN = "too-long-for-column"
     TOO_LARGE_FOR_SERVER = "too-large-for-server"
     WRITE_REFUSED = "write-refused"
+    WORKER_DIED = "worker-died"
 
 
 class ReencryptError(Exception):
@@ -116,12 +119,20 @@ class ProviderNotReady(SafetyError):
     """There is no proof that the running Grafana has the target provider configured."""
 
 
+class TooManyUnreadable(SafetyError):
+    """More values are unreadable than the run may leave behind; it stops before it touches the rest."""
+
+
 class IncompleteRun(SafetyError):
     """Some chunks have no outcome."""
 
 
 class LeaseHeld(ReencryptError):
     """Another run holds the lease; the message names its execution."""
+
+
+class RunFailed(ReencryptError):
+    """The run has ended as failed; the message is the first line of its report."""
 
 
 class AwsRefused(ReencryptError):

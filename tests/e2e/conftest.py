@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +39,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     """The stack, configured with a database that no test uses."""
     folder = tmp_path_factory.mktemp("aws")
     ini = INI.format(secret_key=DEFAULT_SECRET_KEY, provider=PROVIDER, path=folder / "none.db")
-    with Rehearsal(ini, folder / "local", wait_scale=0.02) as rehearsal:
+    with Rehearsal(ini, folder / "local", wait_scale=0.002) as rehearsal:
         yield rehearsal
 
 
@@ -50,6 +52,18 @@ class Sample:
     def configure(self, secret_key: str = DEFAULT_SECRET_KEY, provider: str = PROVIDER, path: Path | None = None) -> None:
         """Puts another grafana.ini in place."""
         self.deployed.set_grafana_ini(INI.format(secret_key=secret_key, provider=provider, path=path or self.path))
+
+    def wait_for_state(self, execution: str, state: str) -> None:
+        """Returns when the execution has entered `state`."""
+        sfn, pause = self.deployed.client("stepfunctions"), threading.Event()
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            events = sfn.get_execution_history(executionArn=execution, reverseOrder=True)["events"]
+            if any(event.get("stateEnteredEventDetails", {}).get("name") == state for event in events):
+                return
+            assert sfn.describe_execution(executionArn=execution)["status"] == "RUNNING", f"the run ended before it came to {state}"
+            pause.wait(0.1)
+        raise AssertionError(f"the run did not come to {state}")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 from cli.sample import DEFAULT_SECRET_KEY, make_sample
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -23,8 +23,8 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def rehearsals() -> list[list[str]]:
-    """The `rehearse` commands of the README."""
-    text = README.replace("\\\n", " ")
+    """The `rehearse` commands of the README and the docs."""
+    text = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
     return [shlex.split(line.strip()) for line in re.findall(r"^\./grafana-reencrypt rehearse .*$", text, re.MULTILINE)]
 
 
@@ -39,7 +39,7 @@ def test_the_demo_shows_all_three_runs() -> None:
 
 
 @pytest.mark.xdist_group("commands")
-def test_the_rehearsals_of_the_readme_run_as_written_and_leave_the_original_alone(tmp_path: Path) -> None:
+def test_the_rehearsals_of_the_readme_and_the_docs_run_as_written_and_leave_the_original_alone(tmp_path: Path) -> None:
     make_sample(tmp_path / "grafana.db", rows=4)
     before = (tmp_path / "grafana.db").read_bytes()
     (tmp_path / "grafana.ini").write_text(
@@ -47,13 +47,16 @@ def test_the_rehearsals_of_the_readme_run_as_written_and_leave_the_original_alon
         "[security.encryption.awskms.prod]\nkey_id = 1234abcd-12ab-34cd-56ef-1234567890ab\nregion = eu-north-1\n[database]\npath = grafana.db\n"
     )
     commands = rehearsals()
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
         done = run([str(ROOT / "grafana-reencrypt"), *command[1:]], tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "grafana.db").read_bytes() == before
     report = json.loads((tmp_path / "rehearsal-2" / "3-verify" / "report.json").read_text())
     assert (report["outcome"], report["provider"], report["totals"]["re_encrypted"]) == ("succeeded", "awskms.prod", 0)
+    undone = json.loads((tmp_path / "rehearsal-3" / "2-restore" / "report.json").read_text())
+    assert (undone["outcome"], undone["restored_run"]) == ("succeeded", "1-re-encrypt")
+    assert undone["totals"]["re_encrypted"] > 10
 
 
 def test_the_benchmark_prints_a_json_object_for_each_case() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from cli.deployment import Rehearsal, RunResult
 from tests.e2e.conftest import INI, PROVIDER, Sample
 from tests.support import decryptor, golden, servers, snapshot
 
-READY = {"mode": "re-encrypt", "providerReady": True}
+READY = {"mode": "re-encrypt", "providerReady": True, "settleSeconds": 0}
 
 
 def engine(path: Path) -> sa.Engine:
@@ -58,10 +57,12 @@ def test_the_main_job_plan_re_encrypt_verify_and_again(sample: Sample) -> None:
     assert plan.report["totals"]["re_encrypted"] == len(sample.secrets)
     assert snapshot.difference(before, snapshot.take(engine(sample.path))) == []
 
-    done = sample.deployed.run(READY)
+    done = sample.deployed.run({"mode": "re-encrypt", "providerReady": True})
     assert done.ended_well, done.headline
     assert done.report is not None
     assert done.report["totals"]["re_encrypted"] == len(sample.secrets)
+    assert done.report["settle_seconds"] == 15 * 60 + 60, "the data key cache's time to live, and a margin"
+    assert [(sweep["sweep"], sweep["moved"]) for sweep in done.report["sweeps"]] == [(1, 0)]
     assert done.report["census"]["after"] == {done.report["data_key"]: len(sample.secrets)}
     assert_readable_under(sample, PROVIDER)
 
@@ -86,7 +87,7 @@ def test_small_chunks_and_the_way_back_to_secret_key(sample: Sample) -> None:
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        ({"mode": "reencrypt"}, "'plan', 're-encrypt' or 'verify'"),
+        ({"mode": "reencrypt"}, "'plan', 're-encrypt', 'verify' or 'restore'"),
         ({"Mode": "plan"}, "allowed: mode, tables, provider"),
         ({"mode": "re-encrypt", "tables": ["users"]}, "allowed: alert_configuration"),
         (["plan"], "JSON object"),
@@ -227,23 +228,58 @@ def _run_golden(deployed: Rehearsal, database: golden.GoldenDatabase) -> None:
                 assert reader.rows[found.key_id][::2] == (PROVIDER, True)
 
 
-def test_nothing_that_a_run_leaves_behind_holds_a_secret(sample: Sample) -> None:
-    """Logs, objects, execution histories, lease: searched for every plaintext and data key, raw and encoded."""
-    deployed = sample.deployed
-    deployed.run(READY)
-    deployed.run({"mode": "verify"})
-    left = [deployed.function_logs()]
-    s3, sfn = deployed.client("s3"), deployed.client("stepfunctions")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=deployed.outputs["RunBucketName"]):
-        left += [s3.get_object(Bucket=deployed.outputs["RunBucketName"], Key=item["Key"])["Body"].read().decode() for item in page.get("Contents", [])]
-    for machine in sfn.list_executions(stateMachineArn=deployed.outputs["StateMachineArn"])["executions"]:
-        left.append(json.dumps(sfn.get_execution_history(executionArn=machine["executionArn"]), default=str))
-    left.append(json.dumps(deployed.client("dynamodb").scan(TableName=deployed.outputs["LeaseTableName"])))
-    everything = "\n".join(left)
-    reader = decryptor.Reader(engine(sample.path), "SW2YcwTIb9zpOOhoPsMm", {PROVIDER: lambda wrapped: unwrap_by_kms(deployed, wrapped)})
-    secrets = [value.plaintext for value in sample.secrets if len(value.plaintext) > 7] + [reader.data_key(name) for name in reader.rows]
-    assert "re_encrypted" in everything
-    assert len(secrets) > 30
-    for secret in secrets:
-        for form in (secret.hex(), base64.b64encode(secret).decode(), repr(secret)[2:-1], secret.decode(errors="ignore")):
-            assert len(form) < 8 or form not in everything
+def test_what_grafana_puts_back_under_an_old_key_while_the_run_settles_is_swept(sample: Sample) -> None:
+    with engine(sample.path).connect() as connection:
+        old = connection.exec_driver_sql("SELECT value FROM secrets WHERE id = 1").scalar_one()
+    # 5 000 s are 10 s here: time enough to write, as a replica with an old cache would, when the run has settled down to wait.
+    execution = sample.deployed.start({**READY, "settleSeconds": 5000})
+    sample.wait_for_state(execution, "Settle")
+    with engine(sample.path).begin() as connection:
+        connection.exec_driver_sql("UPDATE secrets SET value = ? WHERE id = 1", (old,))
+    report = _report_of(sample.deployed, execution)
+    assert (report["outcome"], report["left_under_old_keys"]) == ("succeeded", 0)
+    assert [(sweep["sweep"], sweep["moved"]) for sweep in report["sweeps"]] == [(1, 1), (2, 0)]
+    assert report["totals"]["re_encrypted"] == len(sample.secrets)
+    assert_readable_under(sample, PROVIDER)
+
+
+def test_a_second_start_while_a_run_settles_names_the_running_execution(sample: Sample) -> None:
+    execution = sample.deployed.start({**READY, "settleSeconds": 5000})
+    sample.wait_for_state(execution, "Settle")
+    [item] = sample.deployed.client("dynamodb").scan(TableName=sample.deployed.outputs["LeaseTableName"])["Items"]
+    assert int(item["expires"]["N"]) > time.time() + 5000, "the lease outlasts the wait, though no worker renews it"
+    assert execution in failed_with(sample.deployed.run(READY), "LeaseHeld")["message"]
+    assert _report_of(sample.deployed, execution)["outcome"] == "succeeded"
+
+
+def test_restore_puts_back_what_a_run_has_written_and_leaves_alone_what_grafana_wrote_since(sample: Sample) -> None:
+    before = snapshot.take(engine(sample.path))
+    done = sample.deployed.run(READY)
+    with engine(sample.path).connect() as connection:
+        newer = connection.exec_driver_sql("SELECT value FROM secrets WHERE id = 2").scalar_one()
+    with engine(sample.path).begin() as connection:
+        connection.exec_driver_sql("UPDATE secrets SET value = ? WHERE id = 1", (newer,))
+    restored = sample.deployed.run({"mode": "restore", "run": done.run})
+    assert restored.ended_well, restored.headline
+    assert restored.report is not None
+    totals = restored.report["totals"]
+    assert (totals["re_encrypted"], totals["changed_by_grafana"]) == (len(sample.secrets) - 1, 1)
+    assert "left alone since Grafana has written" in restored.headline
+    differences = snapshot.difference(before, snapshot.take(engine(sample.path)))
+    assert {(table, column) for table, _, column in differences} == {("secrets", "value"), ("data_keys", "*")}, "Grafana's new value and our data key"
+    again = sample.deployed.run({"mode": "restore", "run": done.run})
+    assert again.report is not None
+    assert (again.report["totals"]["re_encrypted"], again.report["totals"]["already_current"]) == (0, len(sample.secrets) - 1)
+
+
+def test_a_restore_of_what_never_was_is_refused_in_words(sample: Sample) -> None:
+    assert "there is no run" in failed_with(sample.deployed.run({"mode": "restore", "run": "never-was"}), "InvalidInput")["message"]
+    planned = sample.deployed.run({})
+    assert "wrote nothing" in failed_with(sample.deployed.run({"mode": "restore", "run": planned.run}), "InvalidInput")["message"]
+
+
+def _report_of(deployed: Rehearsal, execution: str) -> dict[str, Any]:
+    """The report of an execution that was only started, when it has ended."""
+    result = deployed.result(execution)
+    assert result.report is not None, (result.status, result.cause)
+    return dict(result.report)

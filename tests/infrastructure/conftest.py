@@ -26,6 +26,7 @@ KEY_ARNS = (
 )
 SETTINGS = {
     "minimal": 'grafana_ini_secret = "grafana/ini"\n',
+    "no journal": 'grafana_ini_secret = "grafana/ini"\njournal_days = 0\n',
     "everything": f"""
         stack_name = "grafana-prod"
         account = "111122223333"
@@ -40,6 +41,7 @@ SETTINGS = {
         architecture = "x86_64"
         notify_emails = ["oncall@example.com"]
         log_retention_days = 30
+        journal_days = 7
         removal = "destroy"
         [[schedule]]
         name = "weekly-plan"

@@ -10,15 +10,20 @@ from tests.infrastructure.conftest import KEY_ARNS, Synthesized
 
 READS_GRAFANA = {"secretsmanager:GetSecretValue", "kms:Decrypt", "sts:AssumeRole"}
 READ, WRITE, LIST = "s3:GetObject", "s3:PutObject", "s3:ListBucket"
+RENEW = "dynamodb:UpdateItem"
+JOURNAL_KEY = {"kms:GenerateDataKey", "kms:Decrypt"}
 EXPECTED = {
-    "preflight": READS_GRAFANA | {WRITE},
-    "plan_chunks": READS_GRAFANA | {WRITE},
+    "preflight": READS_GRAFANA | {READ, WRITE, LIST},
+    "plan_chunks": READS_GRAFANA | {READ, WRITE, LIST},
     "acquire_lease": {"dynamodb:PutItem", "dynamodb:GetItem"},
     "choose_data_key": READS_GRAFANA | {READ, WRITE, "kms:Encrypt"},
-    "process_chunk": READS_GRAFANA | {READ, WRITE, LIST, "dynamodb:UpdateItem"},
+    "process_chunk": READS_GRAFANA | {READ, WRITE, LIST, RENEW} | JOURNAL_KEY,
+    "narrow_chunk": {"secretsmanager:GetSecretValue", READ, WRITE, LIST},
+    "judge_pass": {READ, WRITE, LIST, RENEW},
     "report": {READ, WRITE, LIST},
     "report_failure": {READ, WRITE, LIST},
     "release_lease": {"dynamodb:DeleteItem"},
+    "end_failed": set(),
 }
 EVERY_FUNCTION = {"logs:CreateLogStream", "logs:PutLogEvents", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 IN_A_VPC = {"ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:DeleteNetworkInterface",
@@ -53,14 +58,17 @@ def test_each_function_may_do_exactly_what_the_table_says(everything: Synthesize
 def test_without_kms_keys_and_role_no_function_may_use_kms_or_assume_a_role(minimal: Synthesized) -> None:
     absent = {"kms:Decrypt", "kms:Encrypt", "sts:AssumeRole"}
     assert {name: set(actions) for name, actions in _granted(minimal).items()} == {
-        name: (actions - absent) | EVERY_FUNCTION for name, actions in EXPECTED.items()
+        name: (actions - absent) | EVERY_FUNCTION | (JOURNAL_KEY if name == "process_chunk" else set()) for name, actions in EXPECTED.items()
     }
 
 
-def test_kms_grants_name_exactly_the_keys_of_the_settings(everything: Synthesized) -> None:
-    for actions in _granted(everything).values():
-        for action in ("kms:Decrypt", "kms:Encrypt"):
-            assert actions.get(action, list(KEY_ARNS)) == list(KEY_ARNS)
+def test_kms_grants_name_exactly_the_keys_of_the_settings_and_the_journals_own(everything: Synthesized) -> None:
+    (journal_key,) = (name for name in everything.resources("AWS::KMS::Key") if "Journal" in name)
+    for name, actions in _granted(everything).items():
+        own = [{"Fn::GetAtt": [journal_key, "Arn"]}] if name == "process_chunk" else []
+        assert actions.get("kms:Encrypt", list(KEY_ARNS)) == list(KEY_ARNS)
+        assert actions.get("kms:GenerateDataKey", []) == own
+        assert actions.get("kms:Decrypt", []) in ([], [*KEY_ARNS, *own])
 
 
 def test_only_network_and_tracing_actions_have_no_resource(stack: Synthesized) -> None:
@@ -68,11 +76,12 @@ def test_only_network_and_tracing_actions_have_no_resource(stack: Synthesized) -
         assert {action.split(":")[0] for action, resources in actions.items() if "*" in resources} <= {"ec2", "xray"}
 
 
-def test_run_objects_are_readable_and_writable_under_runs_only(stack: Synthesized) -> None:
-    for actions in _granted(stack).values():
+def test_run_objects_are_readable_and_writable_under_runs_only_and_the_journal_by_its_writer_only(stack: Synthesized) -> None:
+    for name, actions in _granted(stack).items():
         for action in ("s3:GetObject", "s3:PutObject"):
-            for resource in actions.get(action, []):
-                assert resource["Fn::Join"][1][-1] == "/runs/*"
+            found = [resource["Fn::Join"][1][-1] for resource in actions.get(action, [])]
+            assert found in ([], ["/runs/*"], ["/runs/*", "/journal/*"])
+            assert "/journal/*" not in found or name == "process_chunk"
 
 
 def test_no_role_has_a_managed_policy(stack: Synthesized) -> None:
@@ -88,7 +97,8 @@ def test_the_state_machine_may_not(stack: Synthesized, denied: str) -> None:
 
 def test_the_state_machine_may_publish_to_the_encrypted_topic(stack: Synthesized) -> None:
     role = stack.only("AWS::StepFunctions::StateMachine")["Properties"]["RoleArn"]["Fn::GetAtt"][0]
-    (key,), (topic,) = stack.resources("AWS::KMS::Key"), stack.resources("AWS::SNS::Topic")
+    (topic,) = stack.resources("AWS::SNS::Topic")
+    (key,) = (name for name in stack.resources("AWS::KMS::Key") if "Topic" in name)
     grants = [(_actions(statement), _resources(statement)) for statement in stack.statements(role)]
     assert ({"sns:Publish"}, [{"Ref": topic}]) in grants
     assert ({"kms:Decrypt", "kms:GenerateDataKey"}, [{"Fn::GetAtt": [key, "Arn"]}]) in grants

@@ -21,16 +21,27 @@ TRANSITIONS: dict[str, tuple[set[str], set[str]]] = {
     "Plan chunks": ({"Any chunk?"}, {FAIL}),
     "Any chunk?": ({"Report", "Does this run write?"}, set()),
     "Does this run write?": ({"Acquire lease", "Process chunks"}, set()),
-    "Acquire lease": ({"Choose data key"}, {FAIL}),
+    "Acquire lease": ({"Does it need a data key?"}, {FAIL}),
+    "Does it need a data key?": ({"Choose data key", "Process chunks"}, set()),
     "Choose data key": ({"Process chunks"}, {FAIL}),
-    "Process chunks": ({"Anything written to verify?"}, {FAIL}),
-    "Process chunk": ({"Is the chunk done?"}, set()),  # its failure is the child's; Report judges by the outcomes
-    "Is the chunk done?": ({"Chunk done", "Process chunk"}, set()),
-    "Chunk done": (set(), set()),
-    "Anything written to verify?": ({"Verify chunks", "Report"}, set()),
+    "Process chunks": ({"Anything written?"}, {FAIL}),
+    "Work on the chunk": ({"Is the chunk done?"}, {"Narrow the chunk"}),  # its failure is the child's; the outcomes are judged
+    "Narrow the chunk": ({"Is the chunk done?"}, set()),
+    "Is the chunk done?": ({"Chunk processed", "Work on the chunk"}, set()),
+    "Chunk processed": (set(), set()),
+    "Anything written?": ({"Judge the pass", "Report"}, set()),
+    "Judge the pass": ({"What follows the pass?"}, {FAIL}),
+    "What follows the pass?": ({"Settle", "Sweep chunks", "Verify chunks"}, set()),
+    "Settle": ({"Sweep chunks"}, set()),
+    "Sweep chunks": ({"Judge the pass"}, {FAIL}),
+    "Work on the swept chunk": ({"Is the swept chunk done?"}, {"Narrow the swept chunk"}),  # its failure is the child's; the outcomes are judged
+    "Narrow the swept chunk": ({"Is the swept chunk done?"}, set()),
+    "Is the swept chunk done?": ({"Chunk swept", "Work on the swept chunk"}, set()),
+    "Chunk swept": (set(), set()),
     "Verify chunks": ({"Report"}, {FAIL}),
-    "Verify chunk": ({"Is the chunk verified?"}, set()),
-    "Is the chunk verified?": ({"Chunk verified", "Verify chunk"}, set()),
+    "Work on the verified chunk": ({"Is the verified chunk done?"}, {"Narrow the verified chunk"}),  # its failure is the child's; the outcomes are judged
+    "Narrow the verified chunk": ({"Is the verified chunk done?"}, set()),
+    "Is the verified chunk done?": ({"Chunk verified", "Work on the verified chunk"}, set()),
     "Chunk verified": (set(), set()),
     "Report": ({"Is a lease held?"}, {FAIL}),
     "Is a lease held?": ({"Release lease", "How did the run end?"}, set()),
@@ -40,8 +51,10 @@ TRANSITIONS: dict[str, tuple[set[str], set[str]]] = {
     "How did the run end?": ({"Run succeeded", "Notify"}, set()),
     "Notify": ({"Run failed"}, {"Run failed"}),
     "Run succeeded": (set(), set()),
-    "Run failed": (set(), set()),
+    "Run failed": ({"Go on after a redrive"}, set()),  # its error is the execution's; a redrive comes past it
+    "Go on after a redrive": ({"Preflight"}, set()),
 }
+DIED = ["Sandbox.Timedout", "Runtime.ExitError", "Lambda.Unknown", "States.Timeout"]
 CURED_BY_WAITING = {"DatabaseUnavailable", "DatabaseBusy", "ProviderThrottled"}
 
 
@@ -90,7 +103,8 @@ def test_every_state_is_reachable_and_a_run_ends_only_green_or_red(definition: d
             reached.add(name)
             waiting += [*TRANSITIONS[name][0], *TRANSITIONS[name][1]]
     assert reached == set(definition["States"])
-    assert {name for name in reached if not TRANSITIONS[name][0]} == {"Run succeeded", "Run failed"}
+    assert {name for name in reached if not TRANSITIONS[name][0]} == {"Run succeeded"}
+    assert "EndFailedFunction" in definition["States"]["Run failed"]["Resource"], "the red end is a task that fails, so that a redrive gets past it"
 
 
 def test_every_task_is_retried_for_what_waiting_cures_and_has_a_time_limit(definition: dict[str, Any]) -> None:
@@ -115,27 +129,46 @@ def test_no_error_that_stays_the_same_is_ever_retried(definition: dict[str, Any]
 def test_every_catch_takes_every_error_and_keeps_the_state(definition: dict[str, Any]) -> None:
     for name, state in _states(definition):
         for catch in state.get("Catch", []):
-            assert catch["ErrorEquals"] == ["States.ALL"], name
+            # A child catches nothing but the death of its worker: any other error is the child's end, and its chunk stays without an outcome.
+            assert catch["ErrorEquals"] == (DIED if name.startswith("Work on the ") else ["States.ALL"]), name
             assert catch["ResultPath"].startswith("$."), name
 
 
-@pytest.mark.parametrize(("name", "phase", "label"), [("Process chunks", "process", "ProcessChunks"), ("Verify chunks", "verify", "VerifyChunks")])
-def test_a_map_reads_the_manifest_is_bounded_by_the_plan_and_outlives_a_failed_chunk(
-    definition: dict[str, Any], name: str, phase: str, label: str
-) -> None:
+@pytest.mark.parametrize(("name", "phase"), [("Process chunks", "process"), ("Sweep chunks", "sweep"), ("Verify chunks", "verify")])
+def test_a_map_reads_the_manifest_is_bounded_by_the_plan_and_outlives_a_failed_chunk(definition: dict[str, Any], name: str, phase: str) -> None:
     state = definition["States"][name]
     assert state["ItemProcessor"]["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
     assert state["ItemReader"]["ReaderConfig"] == {"InputType": "JSONL"}
     assert state["ItemReader"]["Parameters"]["Key.$"] == "$.plan.manifest"
     assert state["MaxConcurrencyPath"] == "$.plan.max_concurrency"
     assert state["ToleratedFailurePercentage"] == 100
-    assert state["Label"] == label
+    assert state["Label"] == f"{phase.title()}Chunks"
     assert state["ResultWriter"]["Parameters"]["Prefix.$"] == f"States.Format('runs/{{}}/children/{phase}', $.run)"
-    assert state["ItemSelector"]["progress"] == {"position.$": "States.StringToJson('null')"}
-    worker = state["ItemProcessor"]["States"][state["ItemProcessor"]["StartAt"]]
-    assert worker["Parameters"] == {
-        "run.$": "$.run", "input.$": "$.input", "execution.$": "$.execution", "phase": phase, "chunk.$": "$.chunk",
-        "position.$": "$.progress.position"}  # fmt: skip
+    assert state["ItemSelector"]["progress"] == {"position.$": "States.StringToJson('null')", "limit.$": "States.StringToJson('null')"}
+    # The number of a sweep is the state machine's: its outcomes must not be taken for those of the sweep before.
+    assert {key: value for key, value in state["ItemSelector"].items() if key.startswith("phase")} == (
+        {"phase.$": "$.pass.phase"} if phase == "sweep" else {"phase": phase}
+    )
+    workers = [child for child in state["ItemProcessor"]["States"].values() if child["Type"] == "Task"]
+    assert ["ProcessChunkFunction" in worker["Resource"] for worker in workers] == [True, False]
+    assert ["NarrowChunkFunction" in worker["Resource"] for worker in workers] == [False, True]
+    for worker in workers:
+        assert worker["Parameters"] == {
+            "run.$": "$.run", "input.$": "$.input", "execution.$": "$.execution", "phase.$": "$.phase", "chunk.$": "$.chunk",
+            "position.$": "$.progress.position", "limit.$": "$.progress.limit"}  # fmt: skip
+        assert worker["ResultPath"] == "$.progress"
+
+
+def test_settling_is_a_wait_of_the_state_machine_and_no_function_sleeps(definition: dict[str, Any]) -> None:
+    assert {key: value for key, value in definition["States"]["Settle"].items() if key != "Next"} == {"Type": "Wait", "SecondsPath": "$.pass.seconds"}
+
+
+def test_a_redriven_run_begins_anew_under_a_name_of_its_own(definition: dict[str, Any]) -> None:
+    assert definition["States"]["Run failed"]["ResultPath"] == "$.attempt"
+    parameters = definition["States"]["Go on after a redrive"]["Parameters"]
+    assert parameters["run.$"] == "States.Format('{}-redrive-{}', $$.Execution.Name, $.attempt.redrives)"
+    assert parameters["pass"] == {"number": 0}
+    assert set(parameters) >= set(definition["States"]["Name the run"]["Parameters"]) - {"attempt"}
 
 
 def test_each_function_gets_the_payload_of_its_contract(definition: dict[str, Any]) -> None:
@@ -149,9 +182,13 @@ def test_each_function_gets_the_payload_of_its_contract(definition: dict[str, An
         "Report": {**run, **execution, "started.$": "$.started"},
         "Report failure": {**run, **execution, "started.$": "$.started", "error.$": "$.error"},
         "Release lease": {"run.$": "$.run", **execution},
-    }
+        "Judge the pass": {**run, **execution, "number.$": "$.pass.number"},
+        "Run failed": {
+            "run.$": "$.run", "headline.$": "$.report.headline", "redrives.$": "$$.Execution.RedriveCount", "failed_in.$": "$.attempt.redrives"},
+    }  # fmt: skip
     assert definition["States"]["Name the run"]["Parameters"] == {
-        "run.$": "$$.Execution.Name", "execution.$": "$$.Execution.Id", "started.$": "$$.Execution.StartTime", "input.$": "$$.Execution.Input"}  # fmt: skip
+        "run.$": "$$.Execution.Name", "execution.$": "$$.Execution.Id", "started.$": "$$.Execution.StartTime", "input.$": "$$.Execution.Input",
+        "pass": {"number": 0}, "attempt": {"redrives": 0}}  # fmt: skip
 
 
 def test_a_run_that_found_nothing_is_not_a_success(definition: dict[str, Any]) -> None:
@@ -159,8 +196,7 @@ def test_a_run_that_found_nothing_is_not_a_success(definition: dict[str, Any]) -
     good = {condition["StringEquals"] for condition in ended["Choices"][0]["Or"]}
     assert good == {"succeeded", "succeeded-with-unreadable"}
     assert ended["Default"] == "Notify"
-    assert definition["States"]["Run failed"] == {"Type": "Fail", "Error": "RunFailed", "CausePath": "$.report.headline"}
 
 
 def test_the_whole_run_has_a_time_limit(definition: dict[str, Any]) -> None:
-    assert definition["TimeoutSeconds"] == 24 * 3600
+    assert definition["TimeoutSeconds"] == 48 * 3600

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import aws_cdk as cdk
 import pytest
@@ -32,15 +34,55 @@ def test_cdk_nag_is_on_and_stops_a_synthesis_with_a_finding(tmp_path: Path) -> N
         app.synth()
 
 
-def test_the_run_bucket_is_encrypted_private_versioned_and_expires(stack: Synthesized) -> None:
-    bucket = stack.only("AWS::S3::Bucket")["Properties"]
-    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+def _bucket(stack: Synthesized, word: str) -> tuple[str, dict[str, Any]]:
+    """The logical id and the resource of the bucket whose id has `word` in it."""
+    ((name, bucket),) = ((name, bucket) for name, bucket in stack.resources("AWS::S3::Bucket").items() if word in name)
+    return name, bucket
+
+
+def _is_private_and_versioned_and_takes_tls_only(stack: Synthesized, name: str, bucket: dict[str, Any]) -> None:
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
-    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
-    assert (rule["Status"], rule["ExpirationInDays"], rule["NoncurrentVersionExpiration"]) == ("Enabled", 400, {"NoncurrentDays": 30})
-    (deny,) = stack.only("AWS::S3::BucketPolicy")["Properties"]["PolicyDocument"]["Statement"]
+    policies = stack.resources("AWS::S3::BucketPolicy").values()
+    (policy,) = (policy["Properties"] for policy in policies if policy["Properties"]["Bucket"] == {"Ref": name})
+    (deny,) = policy["PolicyDocument"]["Statement"]
     assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def _expiry(bucket: dict[str, Any]) -> tuple[int, int]:
+    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+    assert rule["Status"] == "Enabled"
+    return rule["ExpirationInDays"], rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
+
+
+def test_the_run_bucket_is_encrypted_private_versioned_and_expires(stack: Synthesized) -> None:
+    name, resource = _bucket(stack, "RunBucket")
+    bucket = resource["Properties"]
+    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+    assert _expiry(bucket) == (400, 30)
+    _is_private_and_versioned_and_takes_tls_only(stack, name, bucket)
+
+
+def test_the_journal_lies_under_a_key_of_its_own_for_as_long_as_the_settings_say(minimal: Synthesized, everything: Synthesized) -> None:
+    for stack, days in ((minimal, 30), (everything, 7)):
+        name, resource = _bucket(stack, "Journal")
+        bucket = resource["Properties"]
+        ((key, properties),) = ((key, made["Properties"]) for key, made in stack.resources("AWS::KMS::Key").items() if "Journal" in key)
+        encryption = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]
+        assert encryption["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"Fn::GetAtt": [key, "Arn"]}}
+        assert properties["EnableKeyRotation"] is True
+        assert _expiry(bucket) == (days, 1)
+        _is_private_and_versioned_and_takes_tls_only(stack, name, bucket)
+        assert {stack.resources("AWS::KMS::Key")[key]["DeletionPolicy"], resource["DeletionPolicy"]} == {"Retain" if stack is minimal else "Delete"}
+
+
+def test_a_journal_that_is_switched_off_leaves_no_bucket_no_key_and_no_grant(synthesize: Callable[[str], Synthesized]) -> None:
+    stack = synthesize("no journal")
+    assert len(stack.resources("AWS::S3::Bucket")) == 1
+    assert not [name for name in stack.resources("AWS::KMS::Key") if "Journal" in name]
+    assert "JournalBucketName" not in stack.template["Outputs"]
+    assert all("JOURNAL_BUCKET" not in f["Properties"]["Environment"]["Variables"] for f in stack.resources("AWS::Lambda::Function").values())
+    assert "journal/" not in json.dumps(stack.resources("AWS::IAM::Policy"))
 
 
 def test_the_lease_expires_by_itself(stack: Synthesized) -> None:
@@ -50,9 +92,9 @@ def test_the_lease_expires_by_itself(stack: Synthesized) -> None:
 
 
 def test_the_topic_is_encrypted_and_takes_tls_only(stack: Synthesized) -> None:
-    (key,) = stack.resources("AWS::KMS::Key")
+    ((key, properties),) = ((key, made["Properties"]) for key, made in stack.resources("AWS::KMS::Key").items() if "Topic" in key)
     assert stack.only("AWS::SNS::Topic")["Properties"]["KmsMasterKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
-    assert stack.only("AWS::KMS::Key")["Properties"]["EnableKeyRotation"] is True
+    assert properties["EnableKeyRotation"] is True
     statements = stack.only("AWS::SNS::TopicPolicy")["Properties"]["PolicyDocument"]["Statement"]
     assert any(s["Effect"] == "Deny" and s["Condition"] == {"Bool": {"aws:SecureTransport": "false"}} for s in statements)
 
@@ -102,12 +144,13 @@ def test_the_state_machine_logs_every_event_without_its_data(stack: Synthesized)
 
 
 def test_the_outputs_are_those_that_the_operator_command_reads(stack: Synthesized) -> None:
-    assert set(stack.template["Outputs"]) == {"StateMachineArn", "RunBucketName", "LeaseTableName", "TopicArn"}
+    always = {"StateMachineArn", "RunBucketName", "LeaseTableName", "TopicArn"}
+    assert set(stack.template["Outputs"]) - {"JournalBucketName"} == always
 
 
 def test_removal_retains_reports_and_logs_unless_the_settings_say_destroy(minimal: Synthesized, everything: Synthesized) -> None:
     for stack, policy in ((minimal, "Retain"), (everything, "Delete")):
-        kept = [stack.only("AWS::S3::Bucket"), *stack.resources("AWS::Logs::LogGroup").values()]
+        kept = [*stack.resources("AWS::S3::Bucket").values(), *stack.resources("AWS::Logs::LogGroup").values()]
         assert {resource["DeletionPolicy"] for resource in kept} == {policy}
 
 

@@ -56,20 +56,33 @@ def value(database: GoldenDatabase, table: str, name: str, row: int) -> str:
 
 
 @EACH_ENGINE
-def test_a_value_grafana_changed_meanwhile_is_never_overwritten(golden_database: GoldenDatabase, tmp_path: Path) -> None:
+@pytest.mark.parametrize("swept", [False, True], ids=["stopped", "swept"])
+def test_a_value_grafana_changed_meanwhile_is_never_overwritten(golden_database: GoldenDatabase, tmp_path: Path, swept: bool) -> None:
+    """Its value wins; a sweep brings it along, under our key but with the plaintext that is theirs."""
     run = LocalRun(golden_database.settings(), tmp_path)
     theirs = value(golden_database, "user_auth", "o_auth_refresh_token", 1)
     run.wrap_database = meddling(golden_database, run, "user_auth", f"UPDATE user_auth SET o_auth_access_token = '{theirs}' WHERE id = 1")
-    report = run.run("re-encrypt", providerReady=True)
-    assert value(golden_database, "user_auth", "o_auth_access_token", 1) == theirs
+    report = run.run("re-encrypt", providerReady=True, tables=["user_auth"], **({} if swept else {"settleSeconds": 0}))
     changed = column(report, "user_auth", "o_auth_access_token")
     assert (changed["re_encrypted"], changed["changed_by_grafana"]) == (1, 1)
     beside = column(report, "user_auth", "o_auth_refresh_token")
     assert (beside["re_encrypted"], beside["changed_by_grafana"]) == (2, 0), "an unchanged column beside it is still brought along"
-    assert any("under an old key after the run" in note for note in report["notes"])
-    run.wrap_database = lambda database: database
-    again = run.run("re-encrypt", providerReady=True)
-    assert (again["outcome"], again["totals"]["re_encrypted"]) == ("succeeded", 1)
+    assert any("under an old key after the run" in note for note in report["notes"]) is not swept
+    if not swept:
+        assert value(golden_database, "user_auth", "o_auth_access_token", 1) == theirs
+        assert (report["outcome"], report["left_under_old_keys"]) == ("failed", 1)
+        report = run.run("re-encrypt", providerReady=True, tables=["user_auth"])
+        assert report["totals"]["re_encrypted"] == 1
+    assert report["outcome"] == "succeeded"
+    reader = decryptor.Reader(golden_database.engine, golden_database.expected["secret_key"], {KMS: run.kms.unwrap})
+    wanted = next(
+        entry
+        for entry in golden_database.expected["values"]
+        if (entry["table"], entry["column"], entry["pk"]) == ("user_auth", "o_auth_refresh_token", {"id": 1})
+    )
+    found = reader.read({**wanted, "column": "o_auth_access_token"})
+    assert decryptor.matches(wanted, found.plaintext)
+    assert reader.rows[found.key_id or ""][0] == KMS
 
 
 @EACH_ENGINE
@@ -84,7 +97,7 @@ def test_a_change_that_a_collation_cannot_see_still_wins(golden_database: Golden
         statement = statement.replace(f"CONCAT({name}, ' ')", f"{name} || ' '")
     run.wrap_database = meddling(golden_database, run, "user_auth", statement)
     before = value(golden_database, "user_auth", name, 1)
-    report = run.run("re-encrypt", providerReady=True)
+    report = run.run("re-encrypt", providerReady=True, settleSeconds=0)
     assert value(golden_database, "user_auth", name, 1) == (before.lower() if change == "lower" else before + " ")
     assert column(report, "user_auth", name)["changed_by_grafana"] == 1
 

@@ -17,20 +17,24 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from reencrypt.database.database import Database
-from reencrypt.errors import DataKeyUnwrapFailed, ReencryptError
+from reencrypt.errors import DataKeyUnwrapFailed, ReencryptError, TooManyUnreadable
 from reencrypt.grafana import cipher
 from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate
 from reencrypt.operations import report, run_input
 from reencrypt.operations.choose_data_key import choose_data_key
+from reencrypt.operations.judge_pass import Next, judge_pass
 from reencrypt.operations.plan_chunks import MANIFEST, plan_chunks
 from reencrypt.operations.preflight import preflight
 from reencrypt.operations.report import Times
 from reencrypt.operations.run_input import RunInput
+from reencrypt.operations.safeguards import CountingPulse
 from reencrypt.operations.work import Delivery, Phase, work
 from reencrypt.operations.workspace import Workspace
 from reencrypt.providers import Provider
 from reencrypt.providers.secret_key import SecretKeyProvider
-from reencrypt.storage.objects import LocalRunStore
+from reencrypt.storage.bucket import FolderBucket
+from reencrypt.storage.journal import Journal
+from reencrypt.storage.objects import RunStore
 
 KMS = "awskms.example-encryption-key"
 
@@ -71,21 +75,27 @@ class LocalRun:
     kms: FakeKms = field(default_factory=FakeKms)
     wrap_database: Callable[[Database], Database] = lambda database: database
     out_of_time: Callable[[], bool] = lambda: False
+    settle: Callable[[int], None] = lambda seconds: None
+    journals: bool = True
     number: int = 0
-    store: LocalRunStore = field(init=False)
+    store: RunStore = field(init=False)
 
     def providers(self, candidate: SecretKeyCandidate) -> Mapping[str, Provider]:
         return {"secretKey.v1": SecretKeyProvider(candidate.value), self.kms.name: self.kms}
 
     def workspace(self) -> Workspace:
         self.number += 1
-        self.store = LocalRunStore(self.folder / "runs", f"run-{self.number}")
+        run = f"run-{self.number}"
+        self.store = RunStore(FolderBucket(self.folder / "bucket"), run)
+        pulse = CountingPulse()
         return Workspace(
             settings=self.settings,
             providers=self.providers,
             open_database=lambda read_only: self.wrap_database(Database(self.settings.database, read_only=read_only)),
             store=self.store,
             now=lambda: datetime.now(UTC),
+            journal=Journal(FolderBucket(self.folder / "journal-bucket"), run) if self.journals else None,
+            pulse=lambda: pulse,
         )
 
     def run(self, mode: str = "plan", **options: Any) -> dict[str, Any]:
@@ -105,14 +115,30 @@ class LocalRun:
 
     def _steps(self, request: RunInput, workspace: Workspace) -> None:
         summary = preflight(request, workspace)
-        plan_chunks(request, workspace, 4)
-        if summary["writes"]:
+        if plan_chunks(request, workspace, 4)["chunks"] == 0:
+            return
+        if summary["encrypts"]:
             choose_data_key(request, workspace)
-        for phase in (Phase.PROCESS, Phase.VERIFY) if summary["writes"] else (Phase.PROCESS,):
-            derive = cipher.caching_derivation()
-            for chunk in workspace.store.iter_lines(MANIFEST):
-                position, done = None, False
-                while not done:
-                    delivery = Delivery(phase, chunk, None if position is None else tuple(position))
+        self.over_all_chunks(request, workspace, Phase.PROCESS)
+        if not summary["writes"]:
+            return
+        judged = judge_pass(request, workspace.store, 0)
+        while judged["next"] != Next.VERIFY:
+            if judged["next"] == Next.SETTLE:
+                self.settle(judged["seconds"])
+            self.over_all_chunks(request, workspace, Phase(judged["phase"]))
+            judged = judge_pass(request, workspace.store, judged["number"])
+        self.over_all_chunks(request, workspace, Phase.VERIFY)
+
+    def over_all_chunks(self, request: RunInput, workspace: Workspace, phase: Phase) -> None:
+        """One pass. As in the map of the state machine, a chunk that fails leaves the others to go on."""
+        derive = cipher.caching_derivation()
+        for chunk in workspace.store.iter_lines(MANIFEST):
+            position, limit, done = None, None, False
+            while not done:
+                delivery = Delivery(phase, chunk, None if position is None else tuple(position), limit)
+                try:
                     answer = work(request, delivery, workspace, self.out_of_time, derive)
-                    position, done = answer["position"], answer["done"]
+                except TooManyUnreadable:
+                    break
+                position, limit, done = answer["position"], answer["limit"], answer["done"]

@@ -101,7 +101,8 @@ def _mariadb(folder: Path, port: int) -> Iterator[sa.URL]:
     install = [binary("mariadb-install-db", "mysql_install_db"), "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", *user]
     _make([*install, "--skip-test-db", "--skip-name-resolve"])
     options = [
-        f"--datadir={data}", f"--port={port}", f"--socket={folder}/mysql.sock", f"--pid-file={folder}/pid", "--bind-address=127.0.0.1", "--skip-name-resolve",
+        f"--datadir={data}", f"--port={port}", f"--socket={folder}/mysql.sock", f"--tmpdir={folder}", f"--pid-file={folder}/pid",
+        "--bind-address=127.0.0.1", "--skip-name-resolve",
         "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M", "--skip-log-bin", *user,
     ]  # fmt: skip
     # Without it PyMySQL reads the system's certificates for every connection, which takes longer than most tests' queries.

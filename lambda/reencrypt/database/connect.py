@@ -16,17 +16,28 @@ import sqlalchemy as sa
 
 from reencrypt.database.dialects import Engine
 from reencrypt.errors import ConfigurationError, DatabaseUnavailable
+from reencrypt.grafana.ini import shown
 from reencrypt.grafana.settings import DatabaseSettings
 
 CONNECT_SECONDS = 10
-STATEMENT_SECONDS = 120
+STATEMENT_SECONDS = 45  # with the locks that are waited for, less than the minute that a worker keeps before its deadline
 LOCK_WAIT_SECONDS = 2
+ANSWER_SECONDS = 30  # a host that is gone says nothing, and PostgreSQL's driver has no time limit of its own
 SQLITE_BUSY_MILLISECONDS = 5  # a waiting writer bars Grafana's readers: give up at once and come back later
 
 _MYSQL_SESSION = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     f"SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}",
+    f"SET SESSION lock_wait_timeout = {LOCK_WAIT_SECONDS}",  # of whole tables: LOCK TABLES, ALTER TABLE; a day or a year by default
+)
+# Read committed whatever the role's or the database's default is: a serializable session of ours could make a transaction of Grafana's fail.
+# Never "read only = off": whoever has made role or database read-only means us too.
+_POSTGRESQL_SESSION = (
+    f"SET lock_timeout = '{LOCK_WAIT_SECONDS}s'",
+    f"SET statement_timeout = '{STATEMENT_SECONDS}s'",
+    "SET client_encoding = 'UTF8'",
+    "SET default_transaction_isolation = 'read committed'",
 )
 ENGINES = {"sqlite3": Engine.SQLITE, "mysql": Engine.MYSQL, "postgres": Engine.POSTGRESQL}
 
@@ -50,7 +61,7 @@ def _sqlite(settings: DatabaseSettings, read_only: bool) -> sa.Engine:
     if not path.is_absolute() and settings.data_path:
         path = Path(settings.data_path) / path
     if not path.is_file():
-        raise DatabaseUnavailable(f"there is no SQLite database {path}; see [database] path and [paths] data")
+        raise DatabaseUnavailable(f"there is no SQLite database {shown(str(path))}; see [database] path and [paths] data")
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False)
@@ -87,9 +98,7 @@ def _mysql_tls(settings: DatabaseSettings) -> ssl.SSLContext | None:
         if settings.client_cert_path:
             context.load_cert_chain(settings.client_cert_path, settings.client_key_path or None)
     except OSError as error:
-        raise ConfigurationError(
-            f"[database] ca_cert_path, client_cert_path or client_key_path cannot be used: {type(error).__name__}"
-        ) from None
+        raise ConfigurationError(f"[database] ca_cert_path, client_cert_path or client_key_path cannot be used: {type(error).__name__}") from None
     if settings.ssl_mode == "skip-verify":
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
@@ -99,22 +108,16 @@ def _postgresql(settings: DatabaseSettings, read_only: bool) -> sa.Engine:
     files = {"sslrootcert": settings.ca_cert_path, "sslcert": settings.client_cert_path, "sslkey": settings.client_key_path}
     arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,
+        "keepalives_idle": ANSWER_SECONDS // 2,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": ANSWER_SECONDS * 1000,
         "sslmode": settings.query.get("sslmode") or settings.ssl_mode or "prefer",
     }
     arguments |= {name: path for name, path in files.items() if path}
-    url = sa.URL.create(
-        "postgresql+psycopg", settings.user, settings.password, settings.unix_socket or settings.host or None, settings.port, settings.name
-    )
+    url = sa.URL.create("postgresql+psycopg", settings.user, settings.password, settings.unix_socket or settings.host or None, settings.port, settings.name)
     engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
-    return _with_session(
-        engine,
-        (
-            f"SET lock_timeout = '{LOCK_WAIT_SECONDS}s'",
-            f"SET statement_timeout = '{STATEMENT_SECONDS}s'",
-            "SET client_encoding = 'UTF8'",
-            f"SET default_transaction_read_only = {'on' if read_only else 'off'}",
-        ),
-    )
+    return _with_session(engine, (*_POSTGRESQL_SESSION, "SET default_transaction_read_only = on") if read_only else _POSTGRESQL_SESSION)
 
 
 def _with_session(engine: sa.Engine, statements: tuple[str, ...]) -> sa.Engine:

@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from reencrypt.database import connect, data_key_table, schema
+from reencrypt.database import connect, data_key_table, load, schema
 from reencrypt.database.dialects import DIALECTS, Dialect, Engine
 from reencrypt.database.failures import translated
+from reencrypt.database.load import Connections
+from reencrypt.database.pace import Pace
 from reencrypt.database.schema import Column, Schema
 from reencrypt.database.statements import Key, Statements
 from reencrypt.errors import DatabaseBusy, ValueRefused
@@ -29,9 +31,9 @@ from reencrypt.grafana.settings import DatabaseSettings
 
 T = TypeVar("T")
 
-BATCH_ROWS = 200
 BATCH_BYTES = 1 << 20
 BUSY_ATTEMPTS = 60
+BUSY_SECONDS = 30
 _PAUSE_SECONDS = (0.01, 0.5)  # the first pause after a locked statement, and the longest
 _PACKET_MARGIN = 4096
 _ESCAPED = b"\0\n\r\x1a\"'\\"
@@ -48,11 +50,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The next stretch of a key range: a page ends at `through` (None: at the end of the range)."""
+    """The next stretch of a key range: a page ends at `through` (None: at the end of the range), and has `size` bytes."""
 
     through: Key | None
     rows: int
     last: bool
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Database:
         self.engine = Engine(self._engine.dialect.name)
         self.dialect: Dialect = DIALECTS[self.engine]
         self._declared: dict[str, Mapping[str, Column] | None] = {}
+        self._pace = Pace.of(self.engine)
 
     def close(self) -> None:
         """Gives every connection back."""
@@ -119,25 +123,35 @@ class Database:
         """The rows of `group`."""
         return int(self._all(f"counting {group.table}", *self._statements(group).count())[0][0])
 
-    def window(self, group: ColumnGroup, after: Key | None, through: Key | None, rows: int, size: int) -> Window:
-        """The next stretch of at most `rows` rows and `size` bytes (one row at least) of the range after < key <= through."""
-        found = self._all(f"reading {group.table}", *self._statements(group).window(after, through, rows))
+    def window(
+        self, group: ColumnGroup, after: Key | None, through: Key | None, rows: int, size: int, without: Sequence[Key] = ()
+    ) -> Window:
+        """The next stretch of at most `rows` rows and `size` bytes (one row at least) of the range after < key <= through.
+
+        Rows of the keys in `without` are passed over; no value is read.
+        """
+        found = self._all(f"reading {group.table}", *self._statements(group).window(after, through, rows, without))
         total = 0
         for number, row in enumerate(found):
+            if total + row[-1] > size and number:
+                return Window(tuple(found[number - 1][:-1]), number, last=False, size=total)
             total += row[-1]
-            if total > size and number:
-                return Window(tuple(found[number - 1][:-1]), number, last=False)
         last = len(found) < rows
-        return Window(through if last else tuple(found[-1][:-1]), len(found), last)
+        return Window(through if last else tuple(found[-1][:-1]), len(found), last, total)
 
     def tail(self, group: ColumnGroup, rows: int) -> Key | None:
         """The key after which the last `rows` rows stand; None where there are not more than those."""
         found = self._all(f"reading {group.table}", *self._statements(group).tail(rows + 1))
         return tuple(found[-1]) if len(found) > rows else None
 
-    def page(self, group: ColumnGroup, after: Key | None, through: Key | None) -> list[Row]:
-        """Every row of the range after < key <= through."""
-        return self._rows(group, self._all(f"reading {group.table}", *self._statements(group).page(after, through)))
+    def page(self, group: ColumnGroup, after: Key | None, through: Key | None, without: Sequence[Key] = ()) -> list[Row]:
+        """Every row of the range after < key <= through but those of the keys in `without`."""
+        return self._rows(group, self._all(f"reading {group.table}", *self._statements(group).page(after, through, without)))
+
+    def presence(self, group: ColumnGroup, key: Key) -> tuple[bool, ...]:
+        """For each column of the group whether the row holds something there; none of it is read. All False where the row is gone."""
+        found = self._all(f"reading {group.table}", *self._statements(group).presence(key))
+        return tuple(map(bool, found[0])) if found else (False,) * len(group.columns)
 
     def compare_and_swap(self, group: ColumnGroup, swaps: Sequence[Swap]) -> list[Swapped]:
         """Writes each swap whose row still holds, byte for byte, what was read; tells what became of each, in order.
@@ -149,7 +163,7 @@ class Database:
         for number, swap in enumerate(swaps):
             by_columns.setdefault(tuple(sorted(swap.new)), []).append(number)
         for columns, numbers in by_columns.items():
-            for batch in _batches(numbers, swaps):
+            for batch in _batches(numbers, swaps, self._pace):
                 for number, result in zip(batch, self._swap_batch(group, columns, [swaps[number] for number in batch]), strict=True):
                     results[number] = result
         return results
@@ -158,6 +172,14 @@ class Database:
         """The row of `key` as it is now, or None where it is gone."""
         rows = self._rows(group, self._all(f"reading {group.table}", *self._statements(group).row(key)))
         return rows[0] if rows else None
+
+    def connections(self) -> Connections | None:
+        """How many connections the server allows and has; None for SQLite, which has no server."""
+        return load.connections(self.engine, self._all)
+
+    def running(self) -> int:
+        """How many other sessions are at work on the server right now, as far as this account may see; 0 for SQLite."""
+        return load.running(self.engine, self._all)
 
     def can_send(self, table: str, column: str, value: bytes) -> bool:
         """Whether a statement that carries `value` fits into what the server takes (MySQL's max_allowed_packet).
@@ -214,14 +236,15 @@ class Database:
         pieces = [[row] for row in rows] if self.engine is Engine.SQLITE else [rows]
 
         def write(connection: sa.Connection) -> list[int]:
+            prepared = [statements.swap(columns, piece) for piece in pieces]
+            began = time.perf_counter()
             with self._transaction(connection):
-                return [
-                    connection.exec_driver_sql(text, tuple(parameters)).rowcount
-                    for text, parameters in (statements.swap(columns, piece) for piece in pieces)
-                ]
+                counts = [connection.exec_driver_sql(text, tuple(parameters)).rowcount for text, parameters in prepared]
+            self._pace.took(time.perf_counter() - began, len(rows))
+            return counts
 
         try:
-            matched = self._patiently(f"writing {group.table}", write)
+            matched = self._patiently(f"writing {group.table}", write, self._pace.collided)
         except ValueRefused:
             if len(swaps) == 1:
                 return [Swapped.REFUSED]
@@ -254,16 +277,21 @@ class Database:
     def _all(self, doing: str, text: str, parameters: Sequence[object]) -> Sequence[Sequence[Any]]:
         return self._patiently(doing, lambda connection: connection.exec_driver_sql(text, tuple(parameters)).fetchall())
 
-    def _patiently(self, doing: str, action: Callable[[sa.Connection], T]) -> T:
-        """Runs `action` on a connection of its own; after a lock conflict again, with every lock given back and a pause."""
+    def _patiently(self, doing: str, action: Callable[[sa.Connection], T], on_conflict: Callable[[], None] = lambda: None) -> T:
+        """Runs `action` on a connection of its own; after a lock conflict again, with every lock given back and a pause.
+
+        Half a minute at most: a worker must be able to end before its deadline, and the state machine tries again later.
+        """
         pause, longest = _PAUSE_SECONDS
+        began = time.monotonic()
         for attempt in range(BUSY_ATTEMPTS):
             try:
                 with translated(doing), self._engine.connect() as connection:
                     return action(connection)
             except DatabaseBusy:
-                if attempt == BUSY_ATTEMPTS - 1:
+                if attempt == BUSY_ATTEMPTS - 1 or time.monotonic() - began > BUSY_SECONDS:
                     raise
+                on_conflict()
             self._sleep(random.uniform(pause / 2, pause))  # noqa: S311  (jitter, not a secret)
             pause = min(pause * 1.5, longest)
         raise AssertionError("unreachable")
@@ -292,14 +320,17 @@ def _stored(row: Row, index: int) -> bytes:
     return value
 
 
-def _batches(numbers: Sequence[int], swaps: Sequence[Swap]) -> Iterator[list[int]]:
-    """`numbers` in batches bounded by rows and by bytes, so that a statement stays small; one large row is a batch of its own."""
+def _batches(numbers: Sequence[int], swaps: Sequence[Swap], pace: Pace) -> Iterator[list[int]]:
+    """`numbers` in batches bounded by rows and by bytes, so that a statement stays small; one large row is a batch of its own.
+
+    How many rows that are follows `pace`, which each batch moves.
+    """
     batch: list[int] = []
     size = 0
     for number in numbers:
         swap = swaps[number]
         needed = sum(len(new) + len(swap.row.values[index] or b"") for index, new in swap.new.items())
-        if batch and (len(batch) == BATCH_ROWS or size + needed > BATCH_BYTES):
+        if batch and (len(batch) >= pace.rows or size + needed > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(number)

@@ -30,10 +30,10 @@ class Statements:
     schema: Schema
     dialect: Dialect
 
-    def window(self, after: Key | None, through: Key | None, rows: int) -> tuple[str, list[object]]:
-        """The keys of the next `rows` rows with the size in bytes of what a page would read of each."""
+    def window(self, after: Key | None, through: Key | None, rows: int, without: Sequence[Key] = ()) -> tuple[str, list[object]]:
+        """The keys of the next `rows` rows, but those of `without`, with the size in bytes of what a page would read of each."""
         sizes = " + ".join(f"COALESCE({self.dialect.size_of(column.column)}, 0)" for column in self.group.columns)
-        condition, parameters = self._range(after, through)
+        condition, parameters = self._range(after, through, without)
         return f"SELECT {self._keys}, {sizes} FROM {self._table}{condition} ORDER BY {self._keys} LIMIT {int(rows)}", parameters  # noqa: S608
 
     def tail(self, rows: int) -> tuple[str, list[object]]:
@@ -42,15 +42,21 @@ class Statements:
         order = ", ".join(f"{self.dialect.quoted(name)} DESC" for name in self.group.primary_key)
         return f"SELECT {self._keys} FROM {self._table}{condition} ORDER BY {order} LIMIT {int(rows)}", parameters  # noqa: S608
 
-    def page(self, after: Key | None, through: Key | None) -> tuple[str, list[object]]:
-        """Keys and bytes of every row in the range; on SQLite the storage classes behind them."""
-        condition, parameters = self._range(after, through)
+    def page(self, after: Key | None, through: Key | None, without: Sequence[Key] = ()) -> tuple[str, list[object]]:
+        """Keys and bytes of every row in the range but those of `without`; on SQLite the storage classes behind them."""
+        condition, parameters = self._range(after, through, without)
         return f"SELECT {self._selected} FROM {self._table}{condition} ORDER BY {self._keys}", parameters  # noqa: S608
 
     def row(self, key: Key) -> tuple[str, list[object]]:
         """As `page`, for one key."""
         condition, parameters = self._key_is(key)
         return f"SELECT {self._selected} FROM {self._table} WHERE {condition}", parameters  # noqa: S608
+
+    def presence(self, key: Key) -> tuple[str, list[object]]:
+        """Which columns of the row hold something, without reading it."""
+        present = ", ".join(f"{self.dialect.quoted(column.column)} IS NOT NULL" for column in self.group.columns)
+        condition, parameters = self._key_is(key)
+        return f"SELECT {present} FROM {self._table} WHERE {condition}", parameters  # noqa: S608
 
     def count(self) -> tuple[str, list[object]]:
         """How many rows the group has."""
@@ -130,7 +136,7 @@ class Statements:
     def _is_blob(self, name: str) -> bool:
         return self.schema.tables[self.group.table][name].is_blob
 
-    def _range(self, after: Key | None, through: Key | None) -> tuple[str, list[object]]:
+    def _range(self, after: Key | None, through: Key | None, without: Sequence[Key] = ()) -> tuple[str, list[object]]:
         conditions = [f"{self.dialect.quoted(name)} = {self.dialect.mark}" for name, _ in self.group.where]
         parameters: list[object] = [value for _, value in self.group.where]
         single = len(self.group.primary_key) == 1
@@ -139,6 +145,10 @@ class Statements:
             if key is not None:
                 conditions.append(f"{self._keys} {operator} {marks}" if single else f"({self._keys}) {operator} ({marks})")
                 parameters += key
+        for key in without:
+            condition, values = self._key_is(key)
+            conditions.append(f"NOT ({condition})")
+            parameters += values
         return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), parameters
 
     def _key_is(self, key: Key) -> tuple[str, list[object]]:

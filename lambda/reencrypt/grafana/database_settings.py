@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from reencrypt.errors import ConfigurationError
-from reencrypt.grafana.ini import Ini
+from reencrypt.grafana.ini import Ini, shown
 
 SECTION = "database"
 _TYPES = ("sqlite3", "mysql", "postgres")
@@ -57,7 +57,7 @@ def read(ini: Ini, data_path: str | None) -> DatabaseSettings:
         query = {}
     if kind not in _TYPES:
         hint = "; the scheme of a PostgreSQL url is postgres" if kind == "postgresql" else ""
-        raise ConfigurationError(f"[database] {'url' if url else 'type'}: {kind!r} is unknown, Grafana knows {', '.join(_TYPES)}{hint}")
+        raise ConfigurationError(f"[database] {'url' if url else 'type'}: {shown(kind)!r} is unknown, Grafana knows {', '.join(_TYPES)}{hint}")
     host = "" if kind == "sqlite3" else host  # Grafana does not look at it then, so it may be anything
     socket = host if host.startswith("/") else None
     address, number = ("", None) if socket or kind == "sqlite3" else _address(host, port, kind)

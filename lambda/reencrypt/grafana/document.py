@@ -114,15 +114,25 @@ def splice(document: bytes, replacements: Iterable[tuple[int, int, bytes]]) -> b
 
 
 def is_json(document: bytes) -> bool:
-    """Whether `document` is one well-formed JSON value in UTF-8. Large documents are walked, so that memory stays flat."""
+    """Whether `document` is one well-formed JSON value in UTF-8, at most MAXIMUM_DEPTH deep. Large documents are walked, so that memory stays flat."""
     try:
         if len(document) <= 256 * 1024:
-            json.loads(document.decode(), parse_constant=_refuse_constant)
-        else:
-            for leaf in leaves(document):
-                if leaf.kind is Kind.STRING:
-                    document[leaf.start : leaf.end].decode()
-    except (ValueError, RecursionError, PayloadError):
+            # int() refuses numbers that JSON allows, of more than 4300 digits; their values do not matter here.
+            json.loads(document.decode(), parse_constant=_refuse_constant, parse_int=len, parse_float=len)
+            return True
+    except RecursionError:  # from a depth on that depends on who calls: walked instead
+        pass
+    except ValueError:
+        return False
+    return _is_walked_to_its_end(document)
+
+
+def _is_walked_to_its_end(document: bytes) -> bool:
+    try:
+        for leaf in leaves(document):
+            if leaf.kind is Kind.STRING:
+                document[leaf.start : leaf.end].decode()
+    except (UnicodeDecodeError, PayloadError):
         return False
     return True
 
@@ -154,9 +164,10 @@ def _key(document: bytes, position: int) -> tuple[str, int]:
 
 def _text(token: bytes) -> str:
     try:
-        if b"\\" not in token:
-            return token[1:-1].decode()
-        text: str = json.loads(token)
+        decoded = token.decode()  # not by json.loads, which takes bytes of surrogates for UTF-8
+        if "\\" not in decoded:
+            return decoded[1:-1]
+        text: str = json.loads(decoded)
     except ValueError:
         raise PayloadError(Reason.MALFORMED_JSON) from None
     # A lone \ud800 is legal JSON and becomes U+FFFD in Go; kept as it is, it could not be written to any report.

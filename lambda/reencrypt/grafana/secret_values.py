@@ -61,6 +61,21 @@ def read(column: SecretColumn, stored: bytes | None) -> list[SecretValue]:
     return values or [SecretValue(None, State.EMPTY)]
 
 
+def read_place(column: SecretColumn, text: bytes) -> SecretValue:
+    """The secret value that stands as `text` at its place in the column: as the whole of it, or in JSON as a string with its quotes."""
+    if column.shape is Shape.RAW:
+        return _from_bytes(column, None, text, (0, len(text)), "")
+    if column.shape is Shape.BASE64:
+        return _from_text(column, None, text, (0, len(text)), "")
+    try:
+        leaf = next(iter(document.leaves(text)))
+        string = document.string_at(text, leaf) if leaf.kind is Kind.STRING else ""
+    except PayloadError as error:
+        return SecretValue(None, State.UNREADABLE, reason=error.reason)
+    prefix = next((pattern.prefix for pattern in column.json_paths if pattern.prefix and string.startswith(pattern.prefix)), "")
+    return _from_leaf(column, text, leaf, prefix)[0]
+
+
 def write(column: SecretColumn, stored: bytes, replacements: Iterable[tuple[SecretValue, bytes]]) -> bytes:
     """`stored` with new payloads in place of values that `read` returned, in `read`'s order, each encoded as the column demands."""
     edits = []

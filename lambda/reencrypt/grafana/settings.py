@@ -18,7 +18,7 @@ from reencrypt.grafana.data_keys import MAXIMUM_PROVIDER_LENGTH, normalise_provi
 from reencrypt.grafana.database_settings import DatabaseSettings
 from reencrypt.grafana.durations import parse_duration
 from reencrypt.grafana.environment import Environment, ReadFile, has_expander, variable
-from reencrypt.grafana.ini import Ini, parse
+from reencrypt.grafana.ini import Ini, parse, shown
 
 __all__ = ["DatabaseSettings", "GrafanaSettings", "KmsSection", "SecretKeyCandidate", "load_settings"]
 
@@ -176,11 +176,11 @@ def _check_provider(provider: str, kms: Mapping[str, KmsSection]) -> None:
         return
     kind, _, name = provider.partition(".")
     if not name:
-        raise ConfigurationError(f"[security] encryption_provider = {provider} is no <kind>.<name>, such as awskms.example")
+        raise ConfigurationError(f"[security] encryption_provider = {shown(provider)} is no <kind>.<name>, such as awskms.example")
     if kind != "awskms":
-        raise ConfigurationError(f"[security] encryption_provider = {provider}: this product knows {SECRET_KEY_PROVIDER} and awskms.<name>")
+        raise ConfigurationError(f"[security] encryption_provider = {shown(provider)}: this product knows {SECRET_KEY_PROVIDER} and awskms.<name>")
     if provider not in kms:
-        raise ConfigurationError(f"[security] encryption_provider is {provider}, but there is no section [{_ENCRYPTION}.{provider}]")
+        raise ConfigurationError(f"[security] encryption_provider is {shown(provider)}, but there is no section [{_ENCRYPTION}.{shown(provider)}]")
     if not kms[provider].key_id:
         raise ConfigurationError(f"[{_ENCRYPTION}.{provider}] key_id is missing: the id, ARN or alias of the KMS key")
     if len(provider) > MAXIMUM_PROVIDER_LENGTH:

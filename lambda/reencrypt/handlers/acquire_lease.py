@@ -6,8 +6,7 @@ from typing import Any
 
 from reencrypt.handlers.boundary import boundary
 from reencrypt.handlers.workspace import lease
-
-LEASE_SECONDS = 3600  # renewed by each chunk; a run that died blocks the next one no longer than this
+from reencrypt.operations.safeguards import LEASE_SECONDS
 
 
 @boundary

@@ -33,17 +33,17 @@ def boundary(handler: Handler) -> Handler:
             logger.info("started")
             summary = handler(event, context)
         except Exception as error:
-            shown = _shown(error)
+            safe = shown(error)
         else:
             logger.info("done", extra={"summary": summary})
             return summary
-        logger.error(str(shown), extra={"error": type(shown).__name__})
-        raise shown  # out here, so that the original does not come along as its context
+        logger.error(str(safe), extra={"error": type(safe).__name__})
+        raise safe  # out here, so that the original does not come along as its context
 
     return guarded
 
 
-def _shown(error: Exception) -> ReencryptError:
+def shown(error: Exception) -> ReencryptError:
     """What leaves instead of `error`."""
     if isinstance(error, ReencryptError):
         error.__cause__ = error.__context__ = None

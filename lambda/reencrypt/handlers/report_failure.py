@@ -9,6 +9,7 @@ from reencrypt.handlers.boundary import boundary
 from reencrypt.handlers.report import publish, times
 from reencrypt.handlers.workspace import run_store
 from reencrypt.operations import report
+from reencrypt.operations.run_input import Mode
 
 
 @boundary
@@ -16,8 +17,10 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """{"run", "input", "started", "error": {"Error", "Cause"}} → as `report`, with the outcome "failed"."""
     store = run_store(event["run"])
     given = event["input"]
-    mode = given.get("mode", "plan") if isinstance(given, dict) else None
-    return publish(store, report.build_failure(event["run"], str(mode), store, times(event["started"]), _error(event["error"])))
+    mode = given.get("mode", Mode.PLAN) if isinstance(given, dict) else None
+    # Only what is a mode is repeated: whatever else stands there may have been pasted by mistake.
+    shown = mode if mode in list(Mode) else "invalid"
+    return publish(store, report.build_failure(event["run"], str(shown), store, times(event["started"]), _error(event["error"])))
 
 
 def _error(caught: dict[str, Any]) -> dict[str, str]:

@@ -18,10 +18,13 @@ from reencrypt.database.database import Database
 from reencrypt.errors import ConfigurationError
 from reencrypt.grafana import cipher
 from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate, load_settings
+from reencrypt.operations.safeguards import CountingPulse, LeasePulse
 from reencrypt.operations.workspace import Workspace
 from reencrypt.providers import Provider
 from reencrypt.providers.awskms import KmsOptions
 from reencrypt.providers.registry import providers_for
+from reencrypt.storage.bucket import S3Bucket
+from reencrypt.storage.journal import Journal
 from reencrypt.storage.lease import Lease
 from reencrypt.storage.objects import RunStore
 
@@ -30,8 +33,8 @@ _PROVIDERS_SECONDS = 1800  # an assumed role's credentials live an hour, a proce
 derive_key = cipher.caching_derivation()
 
 
-def workspace(run: str) -> Workspace:
-    """The workspace of `run`. Raises ConfigurationError, InvalidIni."""
+def workspace(run: str, execution: str | None = None) -> Workspace:
+    """The workspace of `run`; a function that writes names its `execution`, which holds the lease. Raises ConfigurationError, InvalidIni."""
     settings = _settings()
     return Workspace(
         settings=settings,
@@ -39,12 +42,19 @@ def workspace(run: str) -> Workspace:
         open_database=lambda read_only: Database(settings.database, read_only=read_only),
         store=run_store(run),
         now=lambda: datetime.now(UTC),
+        journal=_journal(run),
+        pulse=CountingPulse if execution is None else lambda: LeasePulse(lease(), execution),
     )
 
 
 def run_store(run: str) -> RunStore:
     """The run's part of the bucket."""
-    return RunStore(os.environ["RUN_BUCKET"], run)
+    return RunStore(S3Bucket(os.environ["RUN_BUCKET"]), run)
+
+
+def _journal(run: str) -> Journal | None:
+    name = os.environ.get("JOURNAL_BUCKET")
+    return Journal(S3Bucket(name), run) if name else None
 
 
 def lease() -> Lease:

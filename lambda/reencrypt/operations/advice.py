@@ -22,6 +22,7 @@ _AFTER_FAILURE = {
     "ProviderThrottled": "KMS was throttling or out of reach: start again, with a smaller maxConcurrency if it happens twice.",
     "WrongSecretKey": "Nothing was written. Configure the secret_key that the running Grafana uses.",
     "ProviderNotReady": "Nothing was written. Make sure that Grafana has the provider before its values go under it.",
+    "TooManyUnreadable": "Look at the reasons of the unreadable values below: so many at once mean a missing key or a wrong setting more often than damage.",
     "IncompleteRun": "Start the run again: what is already current stays, the rest is done.",
     "LeaseHeld": "Wait for the other run to end, or stop it in the Step Functions console.",
 }
@@ -36,6 +37,14 @@ def headline(report: Mapping[str, Any]) -> str:
     values = totals["values"] - totals[Outcome.EMPTY]
     if not values:
         return "nothing-found: not a single secret in this database; is it the right one?"
+    if report["mode"] == Mode.RESTORE:
+        counts = (
+            f"{_many(totals[Outcome.RE_ENCRYPTED])} put back as they were before {report['restored_run']}, "
+            f"{_many(totals[Outcome.ALREADY_CURRENT])} stood so already"
+        )
+        if totals[Outcome.CHANGED_BY_GRAFANA]:
+            counts += f", {_many(totals[Outcome.CHANGED_BY_GRAFANA])} left alone since Grafana has written or deleted them"
+        return f"{report['outcome']}: {_many(values)} values: {counts}, {_many(len(report['unreadable']))} unreadable"
     if report["mode"] == Mode.RE_ENCRYPT:
         counts = f"{_many(totals[Outcome.RE_ENCRYPTED])} re-encrypted under {report['provider']}, {_many(totals[Outcome.ALREADY_CURRENT])} already current"
     else:
@@ -43,17 +52,28 @@ def headline(report: Mapping[str, Any]) -> str:
         counts = f"{_many(current)} current under {report['provider']}, {_many(old)} under an old key"
     if totals[Outcome.CHANGED_BY_GRAFANA]:
         counts += f", {_many(totals[Outcome.CHANGED_BY_GRAFANA])} changed by Grafana meanwhile"
+    if report["sweeps"]:
+        counts += f", {_many(sum(entry['moved'] for entry in report['sweeps']))} brought along by {_sweeps(len(report['sweeps']))}"
+    if report["left_under_old_keys"]:
+        counts += f", {_many(report['left_under_old_keys'])} STILL UNDER AN OLD KEY"
     return f"{report['outcome']}: {_many(values)} values: {counts}, {_many(len(report['unreadable']))} unreadable"
 
 
-def notes(request: RunInput, totals: Mapping[str, int], verified: Mapping[str, int] | None, before: Mapping[str, int]) -> list[str]:
-    """What a reader of the counts should know."""
+def notes(request: RunInput, totals: Mapping[str, int], left: int, facts: Mapping[str, Any], before: Mapping[str, int]) -> list[str]:
+    """What a reader of the counts should know. `left` are values under an old key at the end of a run that encrypts."""
     found = []
-    if verified is not None and verified[Outcome.RE_ENCRYPTED]:
+    if left and facts["settle_seconds"]:
         found.append(
-            f"under an old key after the run: {_many(verified[Outcome.RE_ENCRYPTED])}; Grafana wrote them while it went on. Run it again once "
-            "Grafana's data key caches have expired (data_keys_cache_ttl, 15 minutes unless configured)"
+            f"under an old key after the run and its sweeps: {_many(left)}; Grafana still writes under an old key, or puts old values back. Restart "
+            "every replica that may run with an older configuration, then run again"
         )
+    elif left:
+        found.append(
+            f"under an old key after the run: {_many(left)}; Grafana wrote them while it went on, and settleSeconds 0 (Grafana is stopped) "
+            "leaves the sweep out. Run again without settleSeconds"
+        )
+    if request.mode.encrypts and not facts["journal"]:
+        found.append("there is no undo journal of this run (journal_days = 0): only a backup brings the old values back")
     if totals[Outcome.PLAINTEXT]:
         found.append(
             f"plaintext where a payload belongs, left alone and listed by place: {_many(totals[Outcome.PLAINTEXT])}"
@@ -68,10 +88,13 @@ def notes(request: RunInput, totals: Mapping[str, int], verified: Mapping[str, i
     return found
 
 
-def next_input(request: RunInput, totals: Mapping[str, int]) -> dict[str, Any] | None:
+def next_input(request: RunInput, totals: Mapping[str, int], left: int) -> dict[str, Any] | None:
     """The input of the run that should follow, or None."""
-    if request.mode is Mode.RE_ENCRYPT:
-        return request.model_copy(update={"mode": Mode.VERIFY, "force": False, "provider_ready": False}).as_input()
+    if request.mode is Mode.RE_ENCRYPT and left:
+        return request.model_copy(update={"settle_seconds": None, "force": False}).as_input()
+    if request.mode.writes:
+        only_writing = {"force": False, "provider_ready": False, "run": None, "settle_seconds": None}
+        return request.model_copy(update={"mode": Mode.VERIFY, **only_writing}).as_input()
     if totals[Outcome.RE_ENCRYPTED]:
         return request.model_copy(update={"mode": Mode.RE_ENCRYPT}).as_input()
     return None
@@ -86,7 +109,7 @@ def next_steps(report: Mapping[str, Any], provider_ready: bool) -> list[str]:
         )
     if report["outcome"] == "nothing-found":
         steps.append("Check [database] in the configuration: it may name another database than the running Grafana's.")
-    if report["mode"] != Mode.RE_ENCRYPT and report["totals"][Outcome.RE_ENCRYPTED]:
+    if report["mode"] in (Mode.PLAN, Mode.VERIFY) and report["totals"][Outcome.RE_ENCRYPTED]:
         if not provider_ready:
             steps.append(
                 f'Make sure that the running Grafana has the provider {report["provider"]}; then add "providerReady": true to the input below.'
@@ -97,7 +120,15 @@ def next_steps(report: Mapping[str, Any], provider_ready: bool) -> list[str]:
             steps.append(f"Its workers will be busy for about {took:.0f} s (start-up not counted), for about USD {max(dollars, 0.001):.3f}.")
     if report["mode"] == Mode.RE_ENCRYPT:
         steps.append(
-            "Keep the old keys: a running Grafana may still write under them, and its caches hold them for 15 minutes. Start the run below to verify."
+            "Keep the old keys until a run has pruned them: Grafana's caches and histories may still bring them back. Start the run below to "
+            f"{'bring the rest along' if report['left_under_old_keys'] else 'verify'}."
+        )
+        if report["undo_journal"] and report["totals"][Outcome.RE_ENCRYPTED]:
+            steps.append(f'To undo this run, start {{"mode": "restore", "run": "{report["run"]}"}} while its journal is kept.')
+    if report["mode"] == Mode.RESTORE:
+        steps.append(
+            "Values that Grafana has written since were left alone; they stay under the key that Grafana wrote them under, so keep that key. "
+            "Start the run below to see where every value stands."
         )
     return steps
 
@@ -105,6 +136,10 @@ def next_steps(report: Mapping[str, Any], provider_ready: bool) -> list[str]:
 def failure_steps(error: str) -> list[str]:
     """What to do after the exception class `error`."""
     return [_AFTER_FAILURE.get(error, _AGAIN)]
+
+
+def _sweeps(number: int) -> str:
+    return "a sweep" if number == 1 else f"{number} sweeps"
 
 
 def _many(number: int) -> str:

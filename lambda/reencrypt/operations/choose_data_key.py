@@ -38,7 +38,9 @@ def choose_data_key(request: RunInput, workspace: Workspace) -> dict[str, Any]:
             usable = [_new(providers[name], workspace)]
             database.insert_data_key(usable[0])
             # Read it back as Grafana will: a server that altered the bytes would make every value unreadable.
-            Unwrapper(database.data_keys(), providers)(usable[0].name)
+            stored = Unwrapper(database.data_keys(), providers)
+            if not stored.opens(usable[0].name):
+                stored.raise_problem(usable[0].name)
     finally:
         database.close()
     key = usable[-1]

@@ -23,9 +23,11 @@ MOST_ROWS = 1000  # a page with more rows than that is read by nobody and printe
 
 _COUNTS = ("re_encrypted", "already_current", "empty", "changed_by_grafana", "plaintext", "unreadable")
 # What the template asks for, so that a report without it shows nothing there instead of failing.
-_FACTS = ("run", "engine", "provider", "started", "finished", "seconds", "values_per_second", "estimated_cost_usd", "data_key")
+_FACTS = ("run", "engine", "provider", "started", "finished", "seconds", "values_per_second", "estimated_cost_usd", "data_key", "restored_run")
 _KEY = ("id", "provider", "active", "label", "readable", "values")
 _PLACE = ("table", "column", "primary_key", "path", "reason")
+_SWEEP = ("sweep", "values", "moved", "changed_by_grafana")
+_WORDS_WHEN_RESTORING = {"re_encrypted": "put back", "already_current": "stood so already", "changed_by_grafana": "left alone"}
 _HIDING = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})  # controls, bidirectional overrides, lone surrogates, line separators
 
 
@@ -60,12 +62,22 @@ def _view(report: Mapping[str, Any]) -> dict[str, Any]:
         "report": dict.fromkeys(_FACTS) | dict(report),
         "mode": mode,
         "outcome": outcome,
-        "outcome_means": reasons.explain_run(outcome, stopped=bool(report.get("error")), unreadable=totals["unreadable"] > 0, writes=writes),
+        "outcome_means": reasons.explain_run(
+            outcome,
+            stopped=bool(report.get("error")),
+            unreadable=totals["unreadable"] > 0,
+            left=bool(report.get("left_under_old_keys")),
+            writes=writes,
+        ),
         "headline": report.get("headline") or f"{outcome}: {_number(totals['values'])} values, {_number(totals['unreadable'])} unreadable",
         "words": {name: name.replace("_", " ").replace("re encrypted", "re-encrypted") for name in _COUNTS}
-        | {"re_encrypted": "re-encrypted" if writes else "would be re-encrypted", "changed_by_grafana": "changed by Grafana"},
+        | {"re_encrypted": "re-encrypted" if writes else "would be re-encrypted", "changed_by_grafana": "changed by Grafana"}
+        | (_WORDS_WHEN_RESTORING if mode == "restore" else {}),
         "counts": _COUNTS,
-        "count_means": {**reasons.VALUE_OUTCOMES} | ({} if writes else {"re_encrypted": reasons.WOULD_BE_RE_ENCRYPTED}),
+        "count_means": {**reasons.VALUE_OUTCOMES}
+        | ({} if writes else {"re_encrypted": reasons.WOULD_BE_RE_ENCRYPTED})
+        | (dict(reasons.WHEN_RESTORING) if mode == "restore" else {}),
+        "sweeps": [dict.fromkeys(_SWEEP) | dict(sweep) for sweep in _rows(report, "sweeps")],
         "columns": columns,
         "present": [column for column in columns if column.get("present", True)],
         "absent": [column for column in columns if not column.get("present", True)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import NoReturn
 
 from reencrypt.errors import ConfigurationError, DataKeyUnwrapFailed, PayloadError, ProviderError, ProviderThrottled, Reason, ReencryptError
 from reencrypt.grafana.cipher import DeriveKey
@@ -50,6 +51,11 @@ class Unwrapper:
         except PayloadError:
             return False
         return True
+
+    def raise_problem(self, key_id: str) -> NoReturn:
+        """Raises why the data key `key_id`, which the run cannot do without, did not open: the provider's own error, else DataKeyUnwrapFailed."""
+        self.raise_refusal()
+        raise DataKeyUnwrapFailed(f"the run's data key {key_id} cannot be used: {self.problems.get(key_id, 'it is not in data_keys any more')}")
 
     def raise_refusal(self) -> None:
         """Raises the KeyAccessDenied, KeyUnusable or ConfigurationError that a provider answered with: something that a person can put right."""

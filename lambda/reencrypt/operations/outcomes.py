@@ -13,6 +13,8 @@ from typing import Any
 
 from reencrypt.errors import Reason
 from reencrypt.grafana.document import Path
+from reencrypt.grafana.secret_columns import ColumnGroup
+from reencrypt.operations.rewrite import Ending, Rewrite
 
 
 class Outcome(StrEnum):
@@ -49,6 +51,16 @@ class Tally:
         """Counts a plaintext and lists its place."""
         self.add(column_id, Outcome.PLAINTEXT)
         self.plaintext.append(dict(place))
+
+    def ended(self, group: ColumnGroup, rewrite: Rewrite, index: int, ending: Ending) -> None:
+        """Counts the values of one column of a rewrite."""
+        column, changes = group.columns[index], rewrite.changes[index]
+        if ending is not Ending.REFUSED:
+            self.add(column.id, Outcome.RE_ENCRYPTED if ending is Ending.WRITTEN else Outcome.CHANGED_BY_GRAFANA, len(changes))
+            return
+        for change in changes:
+            key = dict(zip(group.primary_key, rewrite.row.key, strict=True))
+            self.add_unreadable(column.id, place(group.table, column.column, key, change.path), Reason.WRITE_REFUSED)
 
     @property
     def values(self) -> int:

@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from reencrypt.database.database import Database
-from reencrypt.errors import ConfigurationError, ProviderNotReady, SafetyError
+from reencrypt.errors import ConfigurationError, InvalidInput, ProviderNotReady, SafetyError
 from reencrypt.grafana.data_keys import MAXIMUM_PROVIDER_LENGTH, DataKey, normalise_provider
 from reencrypt.grafana.key_ring import SECRET_KEY
 from reencrypt.grafana.secret_columns import secret_columns
 from reencrypt.operations import samples
 from reencrypt.operations.keys import Unwrapper, open_ring
-from reencrypt.operations.run_input import Mode, OnUnreadable, RunInput
+from reencrypt.operations.plan_chunks import MANIFEST
+from reencrypt.operations.run_input import MAXIMUM_SETTLE_SECONDS, Mode, OnUnreadable, RunInput
 from reencrypt.operations.workspace import Workspace
 
 PREFLIGHT = "preflight.json"
+SETTLE_MARGIN_SECONDS = 60  # clocks that differ, and requests that were under way
 SECRET_KEY_PROVIDER = "secretKey.v1"  # noqa: S105  (a provider's name)
 _PUBLIC_SECRET_KEY = "SW2YcwTIb9zpOOhoPsMm"  # noqa: S105  (conf/defaults.ini, [security] secret_key)
 
@@ -46,8 +48,10 @@ def preflight(request: RunInput, workspace: Workspace) -> dict[str, Any]:
         unwrap = Unwrapper(rows, workspace.providers(trust.secret_key))
         keys = _data_keys(rows, unwrap, trust.distrusted)
         notes = [*workspace.settings.warnings, *_notes(request, workspace, rows, unwrap, trust, provider)]
-        if request.mode.writes:
+        if request.mode.encrypts:
             _check_writable(request, database, rows, provider, unwrap)
+        if request.run is not None:
+            _check_restorable(request.run, workspace)
         declared = database.schema(column.table for column in secret_columns())
         facts = {
             "engine": database.version(),
@@ -58,6 +62,8 @@ def preflight(request: RunInput, workspace: Workspace) -> dict[str, Any]:
             "data_keys": keys,
             "present": {column.id: declared.has(column) for column in secret_columns()},
             "tables": list(request.tables),
+            "settle_seconds": _settle_seconds(request, workspace),
+            "journal": workspace.journal is not None,
             "provider_ready": _is_ready(request, rows, provider),
             "notes": notes,
         }
@@ -67,6 +73,7 @@ def preflight(request: RunInput, workspace: Workspace) -> dict[str, Any]:
     return {
         "mode": request.mode.value,
         "writes": request.mode.writes,
+        "encrypts": request.mode.encrypts,
         "engine": facts["engine"],
         "provider": provider,
         "data_keys": len(keys),
@@ -74,6 +81,27 @@ def preflight(request: RunInput, workspace: Workspace) -> dict[str, Any]:
         "sampled_values": trust.sampled,
         "secret_key_source": trust.secret_key.source,
     }
+
+
+def _settle_seconds(request: RunInput, workspace: Workspace) -> int:
+    """How long to wait after the first pass: until every data key that a replica had in its cache has left it.
+
+    Source: Grafana pkg/services/secrets/manager/cache.go (an entry lives for data_keys_cache_ttl after it was loaded).
+    """
+    if not request.mode.encrypts:
+        return 0
+    if request.settle_seconds is not None:
+        return request.settle_seconds
+    return min(MAXIMUM_SETTLE_SECONDS, int(workspace.settings.data_keys_cache_ttl.total_seconds()) + SETTLE_MARGIN_SECONDS)
+
+
+def _check_restorable(run: str, workspace: Workspace) -> None:
+    if workspace.journal is None:
+        raise ConfigurationError("this deployment keeps no undo journal (journal_days = 0), so there is nothing to restore from")
+    if not workspace.store.of_run(run).exists(MANIFEST):
+        raise InvalidInput(f"run: there is no run {run} in this deployment's bucket; take the name from its report or from the console")
+    if not workspace.journal.of_run(run).chunks():
+        raise InvalidInput(f"run: the undo journal of {run} is empty: that run wrote nothing, or its journal has expired (journal_days)")
 
 
 def _data_keys(rows: Sequence[DataKey], unwrap: Unwrapper, distrusted: frozenset[str]) -> list[dict[str, Any]]:

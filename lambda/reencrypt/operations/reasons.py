@@ -91,6 +91,10 @@ REASONS: Mapping[Reason, Explanation] = MappingProxyType(
             "The database refused to store the new value; the old one was left in place and still works.",
             "Look for triggers, constraints or missing rights on this table, then run again.",
         ),
+        Reason.WORKER_DIED: Explanation(
+            "Workers died whenever they read this row alone: it is too large for their memory, or takes longer than 15 minutes.",
+            "Give the workers more memory (memory_mb in the deployment settings), deploy, and run again.",
+        ),
     }
 )
 
@@ -102,7 +106,8 @@ RUN_OUTCOMES: Mapping[str, Explanation] = MappingProxyType(
             "Go through the unreadable values below.",
         ),
         "failed": Explanation(
-            "The run stopped before its end, or some values are unreadable and the input does not allow that. What it wrote, Grafana can read.",
+            "The run stopped before its end, or some values are unreadable and the input does not allow that, or values are under an old key still. "
+            "What it wrote, Grafana can read.",
             "Remove the cause, then start the run again with the same input: values that are done are left alone.",
         ),
         "nothing-found": Explanation(
@@ -117,7 +122,7 @@ VALUE_OUTCOMES: Mapping[str, Explanation] = MappingProxyType(
         "re_encrypted": Explanation("Was under another key, and is now under the run's data key.", ""),
         "already_current": Explanation("Already under an active data key of the provider; left alone.", ""),
         "empty": Explanation("No secret is stored there.", ""),
-        "changed_by_grafana": Explanation("Grafana wrote this value while the run was at it. Grafana's value won.", "Start the run once more to pick it up."),
+        "changed_by_grafana": Explanation("Grafana wrote this value while the run was at it. Grafana's value won, and a sweep brings it along.", ""),
         "plaintext": Explanation(
             "Not encrypted, where an encrypted value belongs; left alone.", "If it is a secret, save the object again in Grafana, which encrypts it."
         ),
@@ -130,8 +135,18 @@ VALUE_OUTCOMES: Mapping[str, Explanation] = MappingProxyType(
 WOULD_BE_RE_ENCRYPTED = Explanation("Under another key: a re-encrypt run would write it anew. Nothing was written.", "")
 
 
-def explain_run(outcome: str, *, stopped: bool, unreadable: bool, writes: bool) -> Explanation:
-    """What `outcome` means for a run that an error `stopped`, that found `unreadable` values, in a mode that `writes` (each: or not)."""
+# For the mode `restore`, which puts old ciphertexts back.
+WHEN_RESTORING: Mapping[str, Explanation] = MappingProxyType(
+    {
+        "re_encrypted": Explanation("The old ciphertext was put back.", ""),
+        "already_current": Explanation("The old ciphertext stood there already.", ""),
+        "changed_by_grafana": Explanation("Grafana has written or deleted this value since the run; left alone.", ""),
+    }
+)
+
+
+def explain_run(outcome: str, *, stopped: bool, unreadable: bool, left: bool, writes: bool) -> Explanation:
+    """What `outcome` means for a run that an error `stopped`, that found `unreadable` values or `left` some under an old key, in a mode that `writes`."""
     known = RUN_OUTCOMES.get(outcome, Explanation("", ""))
     if outcome != "failed":
         return known
@@ -140,6 +155,8 @@ def explain_run(outcome: str, *, stopped: bool, unreadable: bool, writes: bool) 
         why = "The run stopped before its end."
     elif unreadable:
         why = "Some values are unreadable, and the input does not allow that."
+    elif left:
+        why = "Values are under an old key still: Grafana writes under it, or puts old values back."
     return Explanation(f"{why} {'What it wrote, Grafana can read.' if writes else 'It wrote nothing.'}", known.action)
 
 

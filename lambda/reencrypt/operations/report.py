@@ -6,23 +6,25 @@ The outcome is judged from the counts, never from the state machine's status: a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from reencrypt.errors import IncompleteRun
 from reencrypt.grafana.key_ring import SECRET_KEY
 from reencrypt.grafana.secret_columns import secret_columns
 from reencrypt.operations import advice, cost
 from reencrypt.operations.choose_data_key import DATA_KEY
+from reencrypt.operations.judge_pass import sweeps
 from reencrypt.operations.outcomes import Outcome
-from reencrypt.operations.plan_chunks import MANIFEST, PLAN
+from reencrypt.operations.passes import Pass, collect
+from reencrypt.operations.plan_chunks import PLAN
 from reencrypt.operations.preflight import PREFLIGHT
 from reencrypt.operations.run_input import Mode, OnUnreadable, RunInput
-from reencrypt.operations.work import Phase, outcome_name
-from reencrypt.storage.objects import Store
+from reencrypt.operations.stopping import stopped_outcome
+from reencrypt.operations.work import Phase
+from reencrypt.storage.objects import RunStore
 
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
@@ -52,37 +54,24 @@ class Times:
         return max((self.finished - self.started).total_seconds(), 0.001)
 
 
-@dataclass
-class Pass:
-    """What one pass over all chunks found, added up."""
-
-    rows: Counter[str] = field(default_factory=Counter)
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    keys: Counter[str] = field(default_factory=Counter)
-    unreadable: list[dict[str, Any]] = field(default_factory=list)
-    plaintext: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-    deliveries: int = 0
-
-    def totals(self) -> dict[str, int]:
-        """The six outcomes over all columns."""
-        return {outcome.value: sum(counts[outcome.value] for counts in self.counts.values()) for outcome in Outcome}
-
-
-def build(run: str, request: RunInput, store: Store, times: Times) -> dict[str, Any]:
+def build(run: str, request: RunInput, store: RunStore, times: Times) -> dict[str, Any]:
     """The report of a run that went through all its steps. Raises IncompleteRun when a chunk has no outcome."""
     facts = store.get_json(PREFLIGHT)
-    done = _collect(store, Phase.PROCESS)
-    verified = _collect(store, Phase.VERIFY) if request.mode.writes else None
+    done = collect(store, Phase.PROCESS)
+    verified = collect(store, Phase.VERIFY) if request.mode.writes else None
     chosen = store.find_json(DATA_KEY)
     after = verified or done
     totals = done.totals()
     values = sum(totals.values())
+    swept = sweeps(store)
     unreadable = done.unreadable
     if verified is not None:
         known = {repr(_place(entry)) for entry in unreadable}
         unreadable = unreadable + [entry for entry in verified.unreadable if repr(_place(entry)) not in known]
-    outcome = _outcome(request, values - totals[Outcome.EMPTY], len(unreadable))
+    left = verified.totals()[Outcome.RE_ENCRYPTED] if verified is not None and request.mode.encrypts else 0
+    outcome = _outcome(request, values - totals[Outcome.EMPTY], len(unreadable), left)
+    worker_seconds = done.seconds + (verified.seconds if verified else 0) + sum(entry["seconds"] for entry in swept)
+    deliveries = done.deliveries + (verified.deliveries if verified else 0) + sum(entry["deliveries"] for entry in swept)
     report = {
         "run": run, "mode": request.mode.value, "outcome": outcome.value, "engine": facts["engine"], "provider": facts["provider"],
         "data_key": chosen["data_key"] if chosen else None,
@@ -95,12 +84,13 @@ def build(run: str, request: RunInput, store: Store, times: Times) -> dict[str, 
         "census": {"before": dict(done.keys), "after": dict(verified.keys) if verified else None},
         "seconds": round(times.seconds, 3),
         "values_per_second": round(values / times.seconds, 1),
-        "estimated_cost_usd": round(
-            cost.estimate_usd(done.seconds + (verified.seconds if verified else 0), done.deliveries + (verified.deliveries if verified else 0),
-                              len(facts["data_keys"]), times.worker_megabytes), 6),
-        "notes": [*facts["notes"], *advice.notes(request, totals, verified.totals() if verified else None, done.keys)],
+        "sweeps": [{name: entry[name] for name in ("sweep", "values", "moved", "changed_by_grafana")} for entry in swept],
+        "left_under_old_keys": left, "settle_seconds": facts["settle_seconds"], "restored_run": request.run,
+        "undo_journal": facts["journal"] and request.mode.writes,
+        "estimated_cost_usd": round(cost.estimate_usd(worker_seconds, deliveries, len(facts["data_keys"]), times.worker_megabytes), 6),
+        "notes": [*facts["notes"], *advice.notes(request, totals, left, facts, done.keys)],
         "estimate": _estimate(store, facts, done, times) if request.mode is Mode.PLAN else None,
-        "next_input": advice.next_input(request, totals),
+        "next_input": advice.next_input(request, totals, left),
         "error": None,
     }  # fmt: skip
     report["headline"] = advice.headline(report)
@@ -108,10 +98,12 @@ def build(run: str, request: RunInput, store: Store, times: Times) -> dict[str, 
     return report
 
 
-def build_failure(run: str, mode: str, store: Store, times: Times, error: Mapping[str, str]) -> dict[str, Any]:
+def build_failure(run: str, mode: str, store: RunStore, times: Times, error: Mapping[str, str]) -> dict[str, Any]:
     """The report of a run that a step ended: `error` has the exception's class `name` and its `message`. Uses what the store has."""
     facts = store.find_json(PREFLIGHT) or {}
-    done = _collect(store, Phase.PROCESS, complete=False)
+    done = collect(store, Phase.PROCESS, complete=False)
+    if stopped := stopped_outcome(store):
+        done.add(stopped)
     chosen = store.find_json(DATA_KEY)
     totals = done.totals()
     values = sum(totals.values())
@@ -126,6 +118,7 @@ def build_failure(run: str, mode: str, store: Store, times: Times, error: Mappin
         "census": {"before": dict(done.keys), "after": None},
         "seconds": round(times.seconds, 3), "values_per_second": round(values / times.seconds, 1),
         "estimated_cost_usd": round(cost.estimate_usd(done.seconds, done.deliveries, len(facts.get("data_keys", ())), times.worker_megabytes), 6),
+        "sweeps": [], "left_under_old_keys": None, "settle_seconds": facts.get("settle_seconds"), "restored_run": None, "undo_journal": facts.get("journal"),
         "notes": list(facts.get("notes", ())), "next_input": None, "error": dict(error),
     }  # fmt: skip
     report["headline"] = advice.headline(report)
@@ -133,51 +126,18 @@ def build_failure(run: str, mode: str, store: Store, times: Times, error: Mappin
     return report
 
 
-def _collect(store: Store, phase: Phase, *, complete: bool = True) -> Pass:
-    total = Pass()
-    for outcome in _outcomes(store, phase, complete):
-        total.rows[outcome["group"]] += outcome["rows"]
-        total.keys.update(outcome["keys"])
-        total.unreadable += outcome["unreadable"]
-        total.plaintext += outcome["plaintext"]
-        total.seconds += outcome["seconds"]
-        total.deliveries += 1
-        for column_id, counts in outcome["columns"].items():
-            total.counts.setdefault(column_id, Counter()).update(counts)
-    return total
-
-
-def _outcomes(store: Store, phase: Phase, complete: bool) -> Iterator[dict[str, Any]]:
-    """Every stretch of every chunk of the manifest, in order, each exactly once."""
-    if not complete and not store.exists(MANIFEST):
-        return
-    for chunk in store.iter_lines(MANIFEST):
-        position = None
-        while True:
-            outcome = store.find_json(outcome_name(phase, chunk["id"], position))
-            if outcome is None:
-                if complete:
-                    raise IncompleteRun(
-                        f"chunk {chunk['id']} ({chunk['group']}) has no outcome in the {phase.value} pass: its worker failed each time. "
-                        "See the Map Run in the Step Functions console and the worker's log, then start the run again"
-                    )
-                break
-            yield outcome
-            position = outcome["to"]
-            if position is None:
-                break
-
-
-def _estimate(store: Store, facts: Mapping[str, Any], done: Pass, times: Times) -> dict[str, float]:
-    """What a `re-encrypt` of all this takes: as much deriving as this plan did, once more for the writing, and a second pass that derives little."""
+def _estimate(store: RunStore, facts: Mapping[str, Any], done: Pass, times: Times) -> dict[str, float]:
+    """What a `re-encrypt` of all this takes: as much deriving as this plan did, once more for the writing, and two passes that derive little."""
     worker_seconds = done.seconds * _RE_ENCRYPT_SHARE
-    dollars = cost.estimate_usd(worker_seconds, done.deliveries * 2, len(facts["data_keys"]), times.worker_megabytes)
+    dollars = cost.estimate_usd(worker_seconds, done.deliveries * 3, len(facts["data_keys"]), times.worker_megabytes)
     return {"seconds": round(worker_seconds / store.get_json(PLAN)["max_concurrency"], 1), "cost_usd": round(dollars, 6)}
 
 
-def _outcome(request: RunInput, secrets: int, unreadable: int) -> RunOutcome:
+def _outcome(request: RunInput, secrets: int, unreadable: int, left: int) -> RunOutcome:
     if not secrets:
         return RunOutcome.NOTHING_FOUND
+    if left:
+        return RunOutcome.FAILED
     if unreadable:
         return RunOutcome.WITH_UNREADABLE if request.on_unreadable is OnUnreadable.REPORT else RunOutcome.FAILED
     return RunOutcome.SUCCEEDED

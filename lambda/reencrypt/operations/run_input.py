@@ -6,9 +6,9 @@ A key that is misspelt would otherwise be an option that silently does not hold,
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from reencrypt.errors import InvalidInput
@@ -16,6 +16,7 @@ from reencrypt.grafana.secret_columns import secret_columns
 
 DEFAULT_CHUNK_ROWS = 1000
 MAXIMUM_CONCURRENCY = 100
+MAXIMUM_SETTLE_SECONDS = 43_200
 
 
 class Mode(StrEnum):
@@ -24,10 +25,16 @@ class Mode(StrEnum):
     PLAN = "plan"
     RE_ENCRYPT = "re-encrypt"
     VERIFY = "verify"
+    RESTORE = "restore"
 
     @property
     def writes(self) -> bool:
         """Whether the mode changes the database: it then takes the lease."""
+        return self in (Mode.RE_ENCRYPT, Mode.RESTORE)
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether the mode encrypts anew: it then needs a data key, and sweeps what a running Grafana puts back."""
         return self is Mode.RE_ENCRYPT
 
 
@@ -39,7 +46,11 @@ class OnUnreadable(StrEnum):
 
 
 class RunInput(BaseModel):
-    """The input, with its defaults. `tables` empty means every table; `provider` None means `encryption_provider` of grafana.ini."""
+    """The input, with its defaults. `tables` empty means every table; `provider` None means `encryption_provider` of grafana.ini.
+
+    `settle_seconds` None means the data-key cache's time to live and a margin; 0 says that Grafana is stopped. `unreadable_budget` is a share of
+    the planned rows. `max_load` is how many other sessions may be running on the server before a worker pauses. `run` is the run to undo.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True)
 
@@ -51,6 +62,19 @@ class RunInput(BaseModel):
     chunk_rows: Annotated[int, Field(strict=True, ge=1, le=100_000)] = DEFAULT_CHUNK_ROWS
     on_unreadable: OnUnreadable = OnUnreadable.FAIL
     force: Annotated[bool, Field(strict=True)] = False
+    settle_seconds: Annotated[int, Field(strict=True, ge=0, le=MAXIMUM_SETTLE_SECONDS)] | None = None
+    max_sweeps: Annotated[int, Field(strict=True, ge=1, le=50)] = 5
+    unreadable_budget: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.1
+    max_load: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 25
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+=@-]{0,99}$")] | None = None
+
+    @model_validator(mode="after")
+    def _run_and_mode_fit(self) -> Self:
+        if self.mode is Mode.RESTORE and self.run is None:
+            raise ValueError('mode restore needs "run": the name of the run whose writes are to be undone, as its report or the console gives it')
+        if self.mode is not Mode.RESTORE and self.run is not None:
+            raise ValueError(f"run belongs to mode restore, not to {self.mode.value}")
+        return self
 
     def as_input(self) -> dict[str, Any]:
         """The JSON that gives this input, without what is default; the mode always."""
@@ -77,4 +101,6 @@ def _problem(entry: Any) -> str:
     if entry["type"] == "extra_forbidden":
         allowed = ", ".join(field.alias or key for key, field in RunInput.model_fields.items())
         return f"{name!r} is no key of the input; allowed: {allowed}"
+    if entry["type"] == "value_error":
+        return str(entry["ctx"]["error"])
     return f"{name}: {entry['msg']}"

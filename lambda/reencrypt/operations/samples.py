@@ -22,6 +22,7 @@ from reencrypt.grafana.settings import SecretKeyCandidate
 
 SAMPLE_ROWS = 25
 _SAMPLE_BYTES = 2 << 20
+_LARGEST_ROW = 32 << 20  # twice what MySQL's MEDIUMBLOB holds
 _SAMPLE_VALUES_PER_KEY = 10
 _LUCK = 5
 
@@ -55,8 +56,7 @@ def take(database: Database, groups: Iterable[ColumnGroup]) -> list[Sample]:
     for group in groups:
         rows: dict[Key, Row] = {}
         for after in dict.fromkeys((None, database.tail(group, SAMPLE_ROWS))):
-            window = database.window(group, after, None, SAMPLE_ROWS, _SAMPLE_BYTES)
-            rows |= {row.key: row for row in (database.page(group, after, window.through) if window.rows else ())}
+            rows |= {row.key: row for row in _rows(database, group, after)}
         for row in rows.values():
             for column, stored in zip(group.columns, row.values, strict=True):
                 for value in secret_values.read(column, stored):
@@ -66,6 +66,16 @@ def take(database: Database, groups: Iterable[ColumnGroup]) -> list[Sample]:
                         if taken[column.id, sample.key] <= _SAMPLE_VALUES_PER_KEY:
                             samples.append(sample)
     return samples
+
+
+def _rows(database: Database, group: ColumnGroup, after: Key | None) -> list[Row]:
+    """Some rows after `after`. One that is too large for this process is passed over: it must not keep the run from starting."""
+    for _ in range(SAMPLE_ROWS):
+        window = database.window(group, after, None, SAMPLE_ROWS, _SAMPLE_BYTES)
+        if window.size <= _LARGEST_ROW or window.through is None:
+            return database.page(group, after, window.through) if window.rows and window.size <= _LARGEST_ROW else []
+        after = window.through
+    return []
 
 
 def judge(

@@ -8,89 +8,185 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from reencrypt.database.database import Database
 from reencrypt.database.statements import Key
-from reencrypt.errors import DatabaseError
+from reencrypt.errors import ConfigurationError, DatabaseError, PayloadError, TooManyUnreadable
 from reencrypt.grafana.cipher import DeriveKey
+from reencrypt.grafana.key_ring import KeyRing, Sealer
 from reencrypt.operations import chunk as chunks
+from reencrypt.operations import quarantine
 from reencrypt.operations.choose_data_key import DATA_KEY
 from reencrypt.operations.keys import Unwrapper, current_keys, open_ring
+from reencrypt.operations.outcomes import Tally
+from reencrypt.operations.plan_chunks import PLAN
 from reencrypt.operations.preflight import PREFLIGHT
+from reencrypt.operations.restore import restore_chunk
 from reencrypt.operations.run_input import RunInput
+from reencrypt.operations.safeguards import Safeguards, Throttle, no_safeguards
+from reencrypt.operations.stopping import stop
 from reencrypt.operations.workspace import Workspace
+from reencrypt.storage.journal import Journal
 
 
-class Phase(StrEnum):
-    """Process: what the mode says. Verify: read everything once more, and write nothing."""
+@dataclass(frozen=True)
+class Phase:
+    """A pass over all chunks: `process` does what the mode says, `sweep-<n>` does it again for what Grafana wrote meanwhile, `verify` only reads."""
 
-    PROCESS = "process"
-    VERIFY = "verify"
+    value: str
+    PROCESS: ClassVar[Phase]
+    VERIFY: ClassVar[Phase]
+
+    @classmethod
+    def sweep(cls, number: int) -> Phase:
+        """The sweep of that number, from 1 on; 0 is the first pass itself."""
+        return cls(f"sweep-{number}") if number else cls.PROCESS
+
+
+Phase.PROCESS, Phase.VERIFY = Phase("process"), Phase("verify")
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A chunk of the manifest with the position to go on from (None: its beginning)."""
+    """A chunk of the manifest with the position to go on from (None: its beginning).
+
+    `limit` is None but after a worker died: then how many rows to take at most, and how many are left of those that it died on.
+    """
 
     phase: Phase
     chunk: Mapping[str, Any]
     position: Key | None
+    limit: Sequence[int] | None = None
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows to take at most; None: all."""
+        return None if self.limit is None else self.limit[0]
 
 
 def work(request: RunInput, delivery: Delivery, workspace: Workspace, out_of_time: Callable[[], bool], derive: DeriveKey) -> dict[str, Any]:
     """Processes the chunk from its position on; returns a summary with the position reached, `done` when that is the end.
 
-    Raises DatabaseError, ProviderThrottled; safe to repeat.
+    Raises DatabaseError, ProviderThrottled, LeaseHeld, TooManyUnreadable; safe to repeat.
     """
-    name = outcome_name(delivery.phase, delivery.chunk["id"], delivery.position)
-    known = workspace.store.find_json(name)
+    known = workspace.store.find_json(outcome_name(delivery.phase, delivery.chunk["id"], delivery.position))
     if known is not None:
-        return _summary(known)
-    writes = request.mode.writes and delivery.phase is Phase.PROCESS
-    facts = workspace.store.get_json(PREFLIGHT)
-    candidate = workspace.secret_key(facts["secret_key_source"])
+        return summary(known)
     started = time.monotonic()
+    tally = Tally()
+    writes = request.mode.writes and delivery.phase != Phase.VERIFY
     database = workspace.open_database(not writes)
     try:
-        rows = database.data_keys()
-        ring = open_ring(candidate, Unwrapper(rows, workspace.providers(candidate)), facts["distrusted"], derive)
-        sealer = ring.sealer(workspace.store.get_json(DATA_KEY)["data_key"]) if writes else None
-        # In the verify phase nothing is forced: what the run has written is current.
-        policy = chunks.Policy(current_keys(rows, facts["provider"]), sealer, request.force and delivery.phase is Phase.PROCESS)
-        tally, position = chunks.process(_range(database, delivery), database, ring, policy, out_of_time)
+        safeguards = _safeguards(request, delivery, workspace, database, out_of_time) if writes else None
+        position = _pass_over(request, delivery, workspace, database, derive, tally, out_of_time, safeguards)
+    except TooManyUnreadable as error:
+        stop(workspace.store, error, outcome_of(delivery, tally, None, time.monotonic() - started))
+        raise
     finally:
         database.close()
-    outcome = {
-        "chunk": delivery.chunk["id"], "group": delivery.chunk["group"], "from": _listed(delivery.position), "to": _listed(position),
-        "seconds": round(time.monotonic() - started, 3), **tally.as_json(),
-    }  # fmt: skip
+    return keep_outcome(workspace, delivery, outcome_of(delivery, tally, position, time.monotonic() - started))
+
+
+def _pass_over(
+    request: RunInput, delivery: Delivery, workspace: Workspace, database: Database,
+    derive: DeriveKey, tally: Tally, out_of_time: Callable[[], bool], safeguards: Safeguards | None,
+) -> Key | None:  # fmt: skip
+    """The stretch itself; writes under `safeguards`, or only reads where there are none."""
+    facts = workspace.store.get_json(PREFLIGHT)
+    candidate = workspace.secret_key(facts["secret_key_source"])
+    rows = database.data_keys()
+    unwrap = Unwrapper(rows, workspace.providers(candidate))
+    ring = open_ring(candidate, unwrap, facts["distrusted"], derive)
+    if request.run is not None and safeguards is not None:
+        restore_chunk(delivery.chunk, database, ring, _source(request.run, workspace), safeguards, tally)
+        return None
+    sealer = _sealer(ring, unwrap, workspace.store.get_json(DATA_KEY)["data_key"]) if safeguards is not None else None
+    # In the passes after the first nothing is forced: what the run has written is current.
+    force = request.force and delivery.phase == Phase.PROCESS
+    policy = chunks.Policy(current_keys(rows, facts["provider"]), sealer, safeguards or no_safeguards(), force)
+    poison = quarantine.of_chunk(workspace.store, delivery.chunk["id"])
+    stretch = replace(range_of(database, delivery), without=tuple(entry.key for entry in poison))
+    position = chunks.process(stretch, database, ring, policy, out_of_time, tally)
+    if delivery.position is None:
+        quarantine.count_earlier(poison, delivery.phase.value, stretch.group, database, tally)
+    return position
+
+
+def _sealer(ring: KeyRing, unwrap: Unwrapper, key_id: str) -> Sealer:
+    """Raises ProviderError or ConfigurationError, naming what refuses: without the run's own data key there is nothing to do."""
+    try:
+        return ring.sealer(key_id)
+    except PayloadError:
+        unwrap.raise_problem(key_id)
+
+
+def _source(run: str, workspace: Workspace) -> Journal:
+    """The journal that a restore reads. The preflight has made sure that there is one."""
+    if workspace.journal is None:
+        raise ConfigurationError("this deployment keeps no undo journal any more (journal_days = 0), so there is nothing to restore from")
+    return workspace.journal.of_run(run)
+
+
+def _safeguards(
+    request: RunInput, delivery: Delivery, workspace: Workspace, database: Database, out_of_time: Callable[[], bool]
+) -> Safeguards:
+    # Each pass sees the same unreadable values again; the budget is spent once.
+    budget = workspace.store.get_json(PLAN)["unreadable_budget"] if delivery.phase == Phase.PROCESS else None
+    throttle = Throttle(database.running, request.max_load, out_of_time)
+    stretch = _stretch(delivery.chunk["id"], delivery.position)
+    return Safeguards(workspace.pulse(), workspace.journal, delivery.chunk["id"], budget, throttle.wait, stretch)
+
+
+def keep_outcome(workspace: Workspace, delivery: Delivery, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves what became of a stretch in the store; returns its summary, or that of the delivery that was first."""
+    name = outcome_name(delivery.phase, delivery.chunk["id"], delivery.position)
     if not workspace.store.put_json(name, outcome, once=True):
-        return _summary(workspace.store.get_json(name))
-    return _summary(outcome)
+        return summary(workspace.store.get_json(name))
+    return summary(outcome)
+
+
+def outcome_of(delivery: Delivery, tally: Tally, position: Key | None, seconds: float) -> dict[str, Any]:
+    """What became of the stretch from the delivery's position to `position`. `limit` is that of the next delivery.
+
+    Rows stay few until all of those are through that a worker died on: more at once would only kill the next one.
+    """
+    limit = None
+    if delivery.limit is not None:
+        rows, left = delivery.limit
+        left -= min(rows, tally.rows)
+        limit = [rows, left] if left > 0 else None
+    return {
+        "chunk": delivery.chunk["id"], "group": delivery.chunk["group"], "from": _listed(delivery.position), "to": _listed(position),
+        "limit": limit, "seconds": round(seconds, 3), **tally.as_json(),
+    }  # fmt: skip
 
 
 def outcome_name(phase: Phase, chunk: int, position: object) -> str:
     """The store's key of the stretch of `chunk` that begins at `position`: the same for each delivery of it."""
+    return f"outcomes/{phase.value}/{_stretch(chunk, position)}.json"
+
+
+def _stretch(chunk: int, position: object) -> str:
     start = hashlib.sha256(json.dumps(_listed(position)).encode()).hexdigest()[:16] if position is not None else "start"
-    return f"outcomes/{phase.value}/{chunk:06d}-{start}.json"
+    return f"{chunk:06d}-{start}"
 
 
-def _range(database: Database, delivery: Delivery) -> chunks.Range:
+def range_of(database: Database, delivery: Delivery) -> chunks.Range:
     group = next((group for group in database.groups([delivery.chunk["table"]]) if group.id == delivery.chunk["group"]), None)
     if group is None:
         raise DatabaseError(f"{delivery.chunk['group']} was there when the run was planned and is gone now; start the run again")
     after, through = delivery.chunk["after"], delivery.chunk["through"]
     start = delivery.position if delivery.position is not None else None if after is None else tuple(after)
-    return chunks.Range(group, start, None if through is None else tuple(through))
+    return chunks.Range(group, start, None if through is None else tuple(through), delivery.rows)
 
 
-def _summary(outcome: Mapping[str, Any]) -> dict[str, Any]:
+def summary(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """What the state machine sees of an outcome."""
     return {
-        "chunk": outcome["chunk"], "done": outcome["to"] is None, "position": outcome["to"], "rows": outcome["rows"],
+        "chunk": outcome["chunk"], "done": outcome["to"] is None, "position": outcome["to"], "limit": outcome["limit"], "rows": outcome["rows"],
         "values": sum(sum(counts.values()) for counts in outcome["columns"].values()),
     }  # fmt: skip
 

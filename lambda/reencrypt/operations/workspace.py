@@ -9,21 +9,29 @@ from datetime import datetime
 from reencrypt.database.database import Database
 from reencrypt.errors import ConfigurationError
 from reencrypt.grafana.data_keys import normalise_provider
+from reencrypt.grafana.ini import shown
 from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate
 from reencrypt.operations.run_input import RunInput
+from reencrypt.operations.safeguards import CountingPulse, Pulse
 from reencrypt.providers import Provider
-from reencrypt.storage.objects import Store
+from reencrypt.storage.journal import Journal
+from reencrypt.storage.objects import RunStore
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Everything that one step of a run needs, made by its handler (or by a test). `open_database(read_only)` connects."""
+    """Everything that one step of a run needs, made by its handler (or by a test). `open_database(read_only)` connects.
+
+    `journal` is None where the deployment keeps none. `pulse` makes what tells the other workers that this one is alive.
+    """
 
     settings: GrafanaSettings
     providers: Callable[[SecretKeyCandidate], Mapping[str, Provider]]
     open_database: Callable[[bool], Database]
-    store: Store
+    store: RunStore
     now: Callable[[], datetime]
+    journal: Journal | None = None
+    pulse: Callable[[], Pulse] = CountingPulse
 
     def secret_key(self, source: str) -> SecretKeyCandidate:
         """The candidate that the preflight found to be the one in use, by its source."""
@@ -36,6 +44,6 @@ class Workspace:
         if wanted not in known:
             source = "the input's provider" if request.provider else "[security] encryption_provider"
             raise ConfigurationError(
-                f"{source} is {wanted}, but grafana.ini has no [security.encryption.{wanted}]; configured: {', '.join(sorted(known))}"
+                f"{source} is {shown(wanted)}, but grafana.ini has no [security.encryption.{shown(wanted)}]; configured: {', '.join(sorted(known))}"
             )
         return wanted

@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from reencrypt.errors import ConfigurationError, DataKeyUnwrapFailed
+from reencrypt.grafana.ini import shown
 from reencrypt.grafana.settings import KmsSection
 from reencrypt.providers import sixteen_bytes
 from reencrypt.providers.kms_failures import Action, Caller
@@ -67,7 +68,7 @@ class AwsKmsProvider:
         )
 
     def __repr__(self) -> str:
-        return f"<{self.name} {self._section.key_id}>"
+        return f"<{self.name} {shown(self._section.key_id)}>"
 
     def wrap(self, data_key: bytes) -> bytes:
         """The raw CiphertextBlob of kms:Encrypt under the section's key."""

@@ -14,6 +14,7 @@ from botocore import exceptions as aws
 from botocore.exceptions import BotoCoreError, ClientError
 
 from reencrypt.errors import ConfigurationError, DataKeyUnwrapFailed, KeyAccessDenied, KeyUnusable, ProviderError, ProviderThrottled
+from reencrypt.grafana.ini import shown
 
 Action = Literal["kms:Encrypt", "kms:Decrypt", "sts:AssumeRole"]
 
@@ -76,7 +77,7 @@ class Caller:
         if code in WRONG_CIPHERTEXT or (code in INVALID and action == "kms:Decrypt"):
             return DataKeyUnwrapFailed(f"{says}: {self._damage()}")
         if code in INVALID:
-            return ConfigurationError(f"{says}: {self.section} key_id = {self.key_id} is no key id, key ARN, alias/… or alias ARN")
+            return ConfigurationError(f"{says}: {self.section} key_id = {shown(self.key_id)} is no key id, key ARN, alias/… or alias ARN")
         return KeyUnusable(f"{says} under {self._key(action)}" + (f": {UNUSABLE[code]}" if code in UNUSABLE else ""))
 
     def _unanswered(self, action: Action, error: BotoCoreError) -> ProviderError | ConfigurationError:
@@ -99,11 +100,11 @@ class Caller:
 
     @property
     def _where(self) -> str:
-        return self.region or "the function's region"
+        return shown(self.region) if self.region else "the function's region"
 
     def _key(self, action: Action) -> str:
         """kms:Decrypt names no key: the data key may have been wrapped by one that the section named earlier."""
-        return self.key_id if action == "kms:Encrypt" else f"the key that wrapped the data key ({self.section} now has {self.key_id})"
+        return shown(self.key_id) if action == "kms:Encrypt" else f"the key that wrapped the data key ({self.section} now has {shown(self.key_id)})"
 
     def _denial(self, says: str, action: Action, text: str) -> str:
         resource, principal = _DENIED_RESOURCE.search(text), _DENIED_PRINCIPAL.search(text)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 _KEY: dict[str, AttributeValueTypeDef] = {"pk": {"S": "run"}}
+_SEEN = "unreadable/"  # and the stretch: an attribute for each stretch of a chunk with unreadable values, of which there are few
 _REFUSED = "ConditionalCheckFailedException"
 
 
@@ -50,20 +51,29 @@ class Lease:
                 "if it is dead already, start again when its lease has expired"
             ) from None
 
-    def renew(self, owner: str, seconds: int) -> None:
-        """Prolongs the lease of `owner`, expired or not. Raises LeaseHeld when it is gone: this run was taken for dead and must write nothing more."""
+    def renew(self, owner: str, seconds: int, stretch: str = "", unreadable: int = 0) -> int:
+        """Prolongs the lease of `owner`; returns how many unreadable values its workers have seen by now.
+
+        `unreadable` is how many the worker of `stretch` has seen in it so far: kept for each stretch, so that one that is tried again counts once.
+        Expired or not, as long as nobody else has taken it. Raises LeaseHeld when it is gone: this run was taken for dead, or has ended and this is
+        a worker that comes late; it must write nothing more.
+        """
+        seen = {"#seen": f"{_SEEN}{stretch}"} if unreadable else {}
+        count: dict[str, AttributeValueTypeDef] = {":seen": {"N": str(unreadable)}} if unreadable else {}
         try:
-            self._dynamodb.update_item(
+            answer = self._dynamodb.update_item(
                 TableName=self._table,
                 Key=_KEY,
-                UpdateExpression="SET expires = :expires",
+                UpdateExpression="SET expires = :expires, #seen = :seen" if seen else "SET expires = :expires",
                 ConditionExpression="#owner = :owner",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                ExpressionAttributeNames={"#owner": "owner"},
-                ExpressionAttributeValues={":owner": {"S": owner}, ":expires": {"N": str(int(self._clock()) + seconds)}},
+                ReturnValues="ALL_NEW",
+                ExpressionAttributeNames={"#owner": "owner", **seen},
+                ExpressionAttributeValues={":owner": {"S": owner}, ":expires": {"N": str(int(self._clock()) + seconds)}, **count},
             )
         except ClientError as error:
             raise LeaseHeld(f"this run has lost its lease, now held by {_holder(_refused_for(error))}. Start it again when that one has ended") from None
+        return sum(int(value["N"]) for name, value in answer["Attributes"].items() if name.startswith(_SEEN))
 
     def release(self, owner: str) -> None:
         """Gives the lease back if `owner` has it; another run's stays. Safe to repeat."""

@@ -107,6 +107,26 @@ def test_depth_and_size_end_in_an_error_or_an_answer_never_in_a_crash() -> None:
     assert [leaf.kind for leaf in document.leaves(b"[" + long + b"]")] == [Kind.ARRAY, Kind.STRING]
 
 
+@pytest.mark.parametrize("text", [b'["\xed\xa0\x80"]', b'["\\n\xed\xa0\x80"]', b'["\xff"]', b'["\\n\xff"]', b'{"\\n\xed\xa0\x80":""}'])
+def test_bytes_that_are_not_utf_8_are_refused_with_and_without_an_escape_beside_them(text: bytes) -> None:
+    with pytest.raises(PayloadError):
+        [document.string_at(text, leaf) for leaf in document.leaves(text) if leaf.kind is Kind.STRING]
+    assert not document.is_json(text)
+
+
+@pytest.mark.parametrize("text", [b"9" * 5000, b"-" + b"9" * 5000 + b"e99999", b"0." + b"9" * 5000])
+def test_a_number_of_any_length_is_json(text: bytes) -> None:
+    assert document.is_json(text)
+
+
+@pytest.mark.parametrize("depth", [900, 990, document.MAXIMUM_DEPTH])
+def test_how_deep_json_may_be_does_not_depend_on_who_asks(depth: int) -> None:
+    """json.loads runs out of stack at a depth that is the less, the deeper its caller stands."""
+    text = b"[" * depth + b"]" * depth
+    assert document.is_json(text)
+    assert len(list(document.leaves(text))) == depth
+
+
 def test_a_duplicate_key_is_found_each_time() -> None:
     text = b'{"a":"1","a":"2"}'
     assert [document.string_at(text, leaf) for leaf in document.leaves(text) if leaf.kind is Kind.STRING] == ["1", "2"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reencrypt.errors import ConfigurationError, InvalidIni, ReencryptError
+from reencrypt.grafana import ini
 from reencrypt.grafana.ini import DEFAULT_SECTION, parse
 
 
@@ -159,3 +162,24 @@ def test_any_text_is_read_or_refused_by_our_own_errors(text: str) -> None:
             ini.text(section, key)
     except ReencryptError:
         pass
+
+
+_GO_INIS_REFERENCE = re.compile(r"%\(([^)]+)\)s")
+
+
+@given(st.text("%()sa", max_size=14))
+def test_a_reference_is_found_where_go_inis_pattern_finds_it(value: str) -> None:
+    found = _GO_INIS_REFERENCE.search(value)
+    assert ini._reference(value) == (found and found.group(1))
+
+
+@pytest.mark.parametrize("value", ["%(" * 200_000, "%(" * 200_000 + ")", "%(" * 200_000 + ")x)s", "%()" * 200_000])
+def test_a_value_of_nothing_but_open_references_is_read_in_one_pass(value: str) -> None:
+    """With go-ini's pattern each of them would be looked for to the end: minutes, which this test would take."""
+    assert parse(f"k = {value}").text(DEFAULT_SECTION, "k") == value
+
+
+def test_a_value_of_very_many_lines_is_joined_in_one_pass() -> None:
+    lines = ["x"] * 200_000
+    assert parse("k = `" + "\n".join(lines) + "`").raw(DEFAULT_SECTION, "k") == "\n".join(lines)
+    assert parse("k = " + "\\\n".join(lines)).raw(DEFAULT_SECTION, "k") == "".join(lines)

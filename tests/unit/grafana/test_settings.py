@@ -276,3 +276,9 @@ def test_any_configuration_is_loaded_or_refused_by_our_own_errors(ini: str, envi
         settings.secret_keys[0].value.encode()
     except ReencryptError:
         pass
+
+
+@pytest.mark.parametrize("value", ["${" * 200_000, "$__file{" * 100_000, "${}" * 200_000, "$__env{X}" + "${" * 200_000])
+def test_a_value_of_nothing_but_open_expanders_is_read_in_one_pass(value: str) -> None:
+    """Looking from each for its end would take minutes, which this test would take."""
+    assert _load(f"[security]\nsecret_key = {value}", {"X": ""}).secret_keys[0].value == value.removeprefix("$__env{X}")

@@ -92,7 +92,7 @@ def test_the_first_heading_is_the_headline_and_the_outcome_stands_before_it(outc
     assert headings[0] == ("h1", f"{outcome}: as it says")
     assert page.text("title").startswith(outcome)
     assert page.text().index(outcome) < page.text().index("as it says")
-    assert reasons.explain_run(outcome, stopped=False, unreadable=True, writes=True).meaning in page.text()
+    assert reasons.explain_run(outcome, stopped=False, unreadable=True, left=False, writes=True).meaning in page.text()
 
 
 def test_a_failed_run_never_claims_unreadable_values_that_it_does_not_have() -> None:

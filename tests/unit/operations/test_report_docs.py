@@ -29,10 +29,15 @@ def _words(outcomes: Mapping[str, Explanation]) -> Iterable[tuple[str, Explanati
             yield "`re_encrypted` in `plan` and `verify`, shown as “would be re-encrypted”", reasons.WOULD_BE_RE_ENCRYPTED
 
 
+def _words_of_a_restore() -> Iterable[tuple[str, Explanation]]:
+    for name, said in reasons.WHEN_RESTORING.items():
+        yield f"`{name}` in `restore`", said
+
+
 def _filled(page: str) -> str:
     tables = {
         "run outcomes": _table("outcome", _words(reasons.RUN_OUTCOMES)),
-        "value outcomes": _table("outcome", _words(reasons.VALUE_OUTCOMES)),
+        "value outcomes": _table("outcome", [*_words(reasons.VALUE_OUTCOMES), *_words_of_a_restore()]),
         "reasons": _table("reason", ((f"`{reason}`", said) for reason, said in reasons.REASONS.items())),
     }
     return _BLOCK.sub(lambda found: found[1] + tables[found[2]] + found[3], page)

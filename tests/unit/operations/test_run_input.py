@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -11,20 +12,25 @@ from hypothesis import strategies as st
 
 from reencrypt.errors import InvalidInput
 from reencrypt.grafana.secret_columns import secret_columns
-from reencrypt.operations.run_input import MAXIMUM_CONCURRENCY, Mode, OnUnreadable, RunInput, parse
+from reencrypt.operations.run_input import MAXIMUM_CONCURRENCY, MAXIMUM_SETTLE_SECONDS, Mode, OnUnreadable, RunInput, parse
 
-KEYS = ("mode", "tables", "provider", "providerReady", "maxConcurrency", "chunkRows", "onUnreadable", "force")
+KEYS = (
+    "mode", "tables", "provider", "providerReady", "maxConcurrency", "chunkRows", "onUnreadable", "force", "settleSeconds", "maxSweeps",
+    "unreadableBudget", "maxLoad", "run",
+)  # fmt: skip
 TABLES = sorted({column.table for column in secret_columns()})
 EVERYTHING = {
     "mode": "re-encrypt", "tables": ["data_source", "user_auth"], "provider": "awskms.prod", "providerReady": True, "maxConcurrency": 7,
-    "chunkRows": 250, "onUnreadable": "report", "force": True,
+    "chunkRows": 250, "onUnreadable": "report", "force": True, "settleSeconds": 0, "maxSweeps": 3, "unreadableBudget": 0.5, "maxLoad": 9,
 }  # fmt: skip
+RESTORE = {"mode": "restore", "run": "2026-11-24T22-10-05Z-6f1c"}
 
 
 def test_the_empty_input_plans_everything_and_writes_nothing() -> None:
     assert parse({}) == RunInput()
     assert (parse({}).mode, parse({}).tables, parse({}).provider, parse({}).provider_ready, parse({}).force) == (Mode.PLAN, (), None, False, False)
     assert (parse({}).max_concurrency, parse({}).chunk_rows, parse({}).on_unreadable) == (None, 1000, OnUnreadable.FAIL)
+    assert (parse({}).settle_seconds, parse({}).max_sweeps, parse({}).unreadable_budget, parse({}).max_load, parse({}).run) == (None, 5, 0.1, 25, None)
     assert not parse({}).mode.writes
 
 
@@ -34,12 +40,32 @@ def test_every_key_of_the_input_counts() -> None:
     assert (parsed.max_concurrency, parsed.chunk_rows, parsed.on_unreadable) == (7, 250, OnUnreadable.REPORT)
     assert parsed.provider_ready
     assert parsed.force
-    assert tuple(EVERYTHING) == KEYS
+    assert (parsed.settle_seconds, parsed.max_sweeps, parsed.unreadable_budget, parsed.max_load) == (0, 3, 0.5, 9)
+    assert parse(RESTORE).run == RESTORE["run"]
+    assert (*EVERYTHING, "run") == KEYS
 
 
-@pytest.mark.parametrize(("mode", "writes"), [("plan", False), ("verify", False), ("re-encrypt", True)])
-def test_only_re_encrypt_writes(mode: str, writes: bool) -> None:
-    assert parse({"mode": mode}).mode.writes is writes
+@pytest.mark.parametrize("given", [{"mode": "plan"}, {"mode": "verify"}, {"mode": "re-encrypt"}, RESTORE], ids=lambda given: str(given["mode"]))
+def test_only_re_encrypt_and_restore_write_and_only_re_encrypt_needs_a_data_key(given: dict[str, Any]) -> None:
+    mode = parse(given).mode
+    assert (mode.writes, mode.encrypts) == (given["mode"] in ("re-encrypt", "restore"), given["mode"] == "re-encrypt")
+
+
+def test_a_restore_needs_the_run_that_is_to_be_undone() -> None:
+    with pytest.raises(InvalidInput, match=r'^mode restore needs "run": the name of the run whose writes are to be undone'):
+        parse({"mode": "restore"})
+
+
+@pytest.mark.parametrize("mode", ["plan", "verify", "re-encrypt"])
+def test_only_a_restore_takes_the_name_of_a_run(mode: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"^run belongs to mode restore, not to {mode}$"):
+        parse({"mode": mode, "run": "2026-11-24T22-10-05Z-6f1c"})
+
+
+@pytest.mark.parametrize("run", ["", "a b", "../other", "a/b", "x" * 200, "run\n", "*", "é", 1, []])
+def test_a_name_that_no_run_can_have_is_refused_before_it_becomes_a_key_of_the_bucket(run: object) -> None:
+    with pytest.raises(InvalidInput, match=r"^run: "):
+        parse({"mode": "restore", "run": run})
 
 
 def test_every_table_with_secrets_may_be_named() -> None:
@@ -59,12 +85,12 @@ def test_an_unknown_key_is_named_with_all_that_are_allowed(key: str) -> None:
     assert str(refusal.value) == f"{key!r} is no key of the input; allowed: {', '.join(KEYS)}"
 
 
-_LATER = ["rotate", "rewrap-data-keys", "rotate-secret-key", "rollback", "restore", "prune-data-keys"]
+_LATER = ["rotate", "rewrap-data-keys", "rotate-secret-key", "rollback", "prune-data-keys"]
 
 
 @pytest.mark.parametrize("mode", [*_LATER, "Plan", "reencrypt", "", 1, None, []])
 def test_another_mode_is_refused_with_those_there_are(mode: object) -> None:
-    with pytest.raises(InvalidInput, match=r"^mode: .*'plan', 're-encrypt' or 'verify'"):
+    with pytest.raises(InvalidInput, match=r"^mode: .*'plan', 're-encrypt', 'verify' or 'restore'"):
         parse({"mode": mode})
 
 
@@ -91,6 +117,21 @@ def test_another_mode_is_refused_with_those_there_are(mode: object) -> None:
         ("chunkRows", 100_001, "chunkRows: .*less than or equal to 100000"),
         ("chunkRows", None, "chunkRows: .*integer"),
         ("onUnreadable", "ignore", "onUnreadable: .*'fail' or 'report'"),
+        ("settleSeconds", -1, "settleSeconds: .*greater than or equal to 0"),
+        ("settleSeconds", MAXIMUM_SETTLE_SECONDS + 1, f"settleSeconds: .*less than or equal to {MAXIMUM_SETTLE_SECONDS}"),
+        ("settleSeconds", "0", "settleSeconds: .*integer"),
+        ("settleSeconds", False, "settleSeconds: .*integer"),
+        ("settleSeconds", 0.5, "settleSeconds: .*integer"),
+        ("maxSweeps", 0, "maxSweeps: .*greater than or equal to 1"),
+        ("maxSweeps", 51, "maxSweeps: .*less than or equal to 50"),
+        ("maxSweeps", None, "maxSweeps: .*integer"),
+        ("unreadableBudget", -0.1, "unreadableBudget: .*greater than or equal to 0"),
+        ("unreadableBudget", 10, "unreadableBudget: .*less than or equal to 1"),
+        ("unreadableBudget", True, "unreadableBudget: .*number"),
+        ("unreadableBudget", "0.5", "unreadableBudget: .*number"),
+        ("unreadableBudget", math.nan, "unreadableBudget: .*"),
+        ("maxLoad", 0, "maxLoad: .*greater than or equal to 1"),
+        ("maxLoad", "25", "maxLoad: .*integer"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_by_its_key_and_what_is(key: str, value: object, words: str) -> None:
@@ -128,7 +169,7 @@ def test_an_input_cannot_be_changed_after_it_was_checked() -> None:
 _INPUTS = st.fixed_dictionaries(
     {},
     optional={
-        "mode": st.sampled_from([mode.value for mode in Mode]),
+        "mode": st.sampled_from([mode.value for mode in Mode if mode is not Mode.RESTORE]),
         "tables": st.lists(st.sampled_from(TABLES)),
         "provider": st.text(min_size=1),
         "providerReady": st.booleans(),
@@ -136,11 +177,15 @@ _INPUTS = st.fixed_dictionaries(
         "chunkRows": st.integers(1, 100_000),
         "onUnreadable": st.sampled_from([choice.value for choice in OnUnreadable]),
         "force": st.booleans(),
+        "settleSeconds": st.none() | st.integers(0, MAXIMUM_SETTLE_SECONDS),
+        "maxSweeps": st.integers(1, 50),
+        "unreadableBudget": st.floats(0, 1) | st.sampled_from([0, 1]),
+        "maxLoad": st.integers(1, 100_000),
     },
 )
 
 
-@given(_INPUTS)
+@given(_INPUTS | st.just(RESTORE))
 def test_an_input_that_is_shown_for_the_next_run_is_the_same_input(raw: dict[str, Any]) -> None:
     parsed = parse(raw)
     assert parse(parsed.as_input()) == parsed
@@ -151,6 +196,7 @@ def test_an_input_is_shown_without_what_is_default() -> None:
     assert parse({}).as_input() == {"mode": "plan"}
     assert parse({"mode": "verify", "chunkRows": 1000, "force": False}).as_input() == {"mode": "verify"}
     assert parse(EVERYTHING).as_input() == EVERYTHING
+    assert parse(RESTORE).as_input() == RESTORE
 
 
 _TEXT = st.text(st.characters(), max_size=8)

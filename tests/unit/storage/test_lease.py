@@ -40,9 +40,7 @@ def lease(dynamodb: DynamoDBClient, table: str, clock: Clock) -> Lease:
     return Lease(table, dynamodb, clock)
 
 
-def test_a_free_lease_is_taken_with_its_owner_and_the_second_at_which_the_table_forgets_it(
-    lease: Lease, dynamodb: DynamoDBClient, table: str
-) -> None:
+def test_a_free_lease_is_taken_with_its_owner_and_the_second_at_which_the_table_forgets_it(lease: Lease, dynamodb: DynamoDBClient, table: str) -> None:
     lease.acquire(OURS, 600)
     assert dynamodb.scan(TableName=table)["Items"] == [{"pk": {"S": "run"}, "owner": {"S": OURS}, "expires": {"N": str(NOON + 600)}}]
 
@@ -92,9 +90,7 @@ def test_a_run_that_was_late_but_that_nobody_replaced_goes_on(lease: Lease, cloc
         lease.acquire(THEIRS, 600)
 
 
-def test_a_run_that_was_taken_for_dead_learns_at_its_next_renewal_who_has_replaced_it(
-    lease: Lease, clock: Clock, dynamodb: DynamoDBClient, table: str
-) -> None:
+def test_a_run_that_was_taken_for_dead_learns_at_its_next_renewal_who_has_replaced_it(lease: Lease, clock: Clock, dynamodb: DynamoDBClient, table: str) -> None:
     lease.acquire(OURS, 600)
     clock.now += 601
     lease.acquire(THEIRS, 600)
@@ -107,6 +103,41 @@ def test_a_run_without_a_lease_cannot_renew_one_into_being(lease: Lease, dynamod
     with pytest.raises(LeaseHeld, match="lost its lease"):
         lease.renew(OURS, 600)
     assert not dynamodb.scan(TableName=table)["Items"]
+
+
+def test_each_renewal_tells_what_all_workers_have_seen(lease: Lease) -> None:
+    lease.acquire(OURS, 600)
+    assert lease.renew(OURS, 600) == 0
+    assert lease.renew(OURS, 600, "000001-start", 2) == 2
+    assert lease.renew(OURS, 600, "000002-start", 3) == 5
+    assert lease.renew(OURS, 600, "000001-start", 4) == 7
+    assert lease.renew(OURS, 600, "000003-start") == 7
+    assert lease.renew(OURS, 600) == 7
+
+
+def test_a_stretch_that_is_tried_again_is_counted_once(lease: Lease) -> None:
+    lease.acquire(OURS, 600)
+    for _ in range(3):
+        lease.renew(OURS, 600, "000001-start", 1)
+        assert lease.renew(OURS, 600, "000001-start", 6) == 6
+
+
+def test_a_new_run_begins_with_no_counts(lease: Lease, clock: Clock) -> None:
+    lease.acquire(THEIRS, 600)
+    lease.renew(THEIRS, 600, "000001-start", 9)
+    clock.now += 601
+    lease.acquire(OURS, 600)
+    assert lease.renew(OURS, 600) == 0
+    assert lease.renew(OURS, 600, "000001-start", 1) == 1
+
+
+def test_a_worker_of_a_run_that_was_replaced_adds_nothing_to_the_other_ones_counts(lease: Lease, clock: Clock) -> None:
+    lease.acquire(OURS, 600)
+    clock.now += 601
+    lease.acquire(THEIRS, 600)
+    with pytest.raises(LeaseHeld):
+        lease.renew(OURS, 600, "000001-start", 50)
+    assert lease.renew(THEIRS, 600) == 0
 
 
 def test_a_released_lease_is_free_and_releasing_it_again_does_nothing(lease: Lease) -> None:
@@ -128,6 +159,7 @@ def test_a_run_never_releases_the_lease_of_another(lease: Lease) -> None:
     [
         ("put_item", lambda lease: lease.acquire(OURS, 600)),
         ("update_item", lambda lease: lease.renew(OURS, 600)),
+        ("update_item", lambda lease: lease.renew(OURS, 600, "000001-start", 1)),
         ("delete_item", lambda lease: lease.release(OURS)),
     ],
 )
