@@ -6,22 +6,25 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _LOOK_SECONDS = 0.002
+_RUNTIME_SOCKETS = 3
 
 
-def processes_of(handler: str, above: int) -> list[int]:
-    """The process ids of the functions with that handler module, among the descendants of the process `above`."""
-    wanted = f"reencrypt.handlers.{handler}.handler".encode()
+def processes_of(handlers: Iterable[str], above: int) -> list[tuple[int, str]]:
+    """The processes of the functions with these handler modules, among the descendants of the process `above`."""
+    wanted = {f"reencrypt.handlers.{handler}.handler".encode(): handler for handler in handlers}
     found = []
     for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            if wanted in (entry / "cmdline").read_bytes().split(b"\0") and above in _ancestors(int(entry.name)):
-                found.append(int(entry.name))
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                last = (entry / "cmdline").read_bytes().rstrip(b"\0").rpartition(b"\0")[2]
+                if last in wanted and above in _ancestors(int(entry.name)):
+                    found.append((int(entry.name), wanted[last]))
     return found
 
 
@@ -38,23 +41,24 @@ def _ancestors(process: int) -> list[int]:
 
 
 def _is_at_work(process: int) -> bool:
-    """Whether it has opened a socket: the first one is to Lambda's runtime API, for its event."""
+    """Whether it has opened a connection of its own (to AWS, by then): three sockets are those of Lambda's runtime client."""
     with contextlib.suppress(OSError):
-        return any(str(link.readlink()).startswith("socket:") for link in Path(f"/proc/{process}/fd").iterdir())
+        return sum(str(link.readlink()).startswith("socket:") for link in Path(f"/proc/{process}/fd").iterdir()) > _RUNTIME_SOCKETS
     return False
 
 
 class Killer:
-    """While entered, kills each process of `handler` that is at work once `when()` holds, `times` times at most. `killed` counts them.
+    """While entered, kills each process of the handlers in `times` that is at work once `when()` holds, so many times at most.
 
-    At work: it has loaded the function and fetched an event. A process that dies while it loads is started again by Lambda itself.
+    At work: in its handler. A process that dies while it loads the function is started again by Lambda itself.
+    `killed` counts by handler.
     """
 
-    def __init__(self, handler: str, above: int, *, times: int, when: Callable[[], bool] = lambda: True) -> None:
-        self._handler, self._above, self._times, self._when = handler, above, times, when
+    def __init__(self, above: int, times: Mapping[str, int], *, when: Callable[[], bool] = lambda: True) -> None:
+        self._above, self._times, self._when = above, times, when
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
-        self.killed = 0
+        self.killed = dict.fromkeys(times, 0)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -66,10 +70,11 @@ class Killer:
 
     def _work(self) -> None:
         seen: set[int] = set()
-        while not self._stop.wait(_LOOK_SECONDS) and self.killed < self._times:
-            for process in processes_of(self._handler, self._above):
+        while not self._stop.wait(_LOOK_SECONDS):
+            left = [handler for handler, times in self._times.items() if self.killed[handler] < times]
+            for process, handler in processes_of(left, self._above) if left else ():
                 if process not in seen and _is_at_work(process) and self._when():
                     seen.add(process)
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(process, signal.SIGKILL)
-                        self.killed += 1
+                        self.killed[handler] += 1

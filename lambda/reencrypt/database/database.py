@@ -303,12 +303,12 @@ class Database:
             with connection.begin():
                 yield
             return
+        raw: Any = connection.connection.dbapi_connection  # now: afterwards SQLAlchemy may have given the connection up
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
             yield
             connection.exec_driver_sql("COMMIT")
         except BaseException:
-            raw: Any = connection.connection.dbapi_connection
             raw.rollback()
             raise
 

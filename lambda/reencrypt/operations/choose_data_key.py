@@ -7,7 +7,7 @@ from typing import Any
 
 from reencrypt.errors import DataKeyUnwrapFailed
 from reencrypt.grafana.data_keys import DATA_KEY_BYTES, DataKey, new_data_key, normalise_provider
-from reencrypt.operations.keys import Unwrapper
+from reencrypt.operations.keys import Unwrapper, entry_of
 from reencrypt.operations.preflight import PREFLIGHT
 from reencrypt.operations.run_input import RunInput
 from reencrypt.operations.workspace import Workspace
@@ -45,8 +45,7 @@ def choose_data_key(request: RunInput, workspace: Workspace) -> dict[str, Any]:
         database.close()
     key = usable[-1]
     answer = {"data_key": key.name, "created": created}
-    entry = {"id": key.name, "provider": name, "active": True, "label": key.label, "readable": True}
-    workspace.store.put_json(DATA_KEY, {**answer, "entry": entry})
+    workspace.store.put_json(DATA_KEY, {**answer, "entry": entry_of(key, readable=True)})
     return answer
 
 

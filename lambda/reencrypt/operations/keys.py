@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import NoReturn
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NoReturn
 
 from reencrypt.errors import ConfigurationError, DataKeyUnwrapFailed, PayloadError, ProviderError, ProviderThrottled, Reason, ReencryptError
 from reencrypt.grafana.cipher import DeriveKey
@@ -14,17 +14,25 @@ from reencrypt.providers import Provider
 
 
 class Unwrapper:
-    """Unwraps the data keys of one database, at each call anew: a key ring asks for each once."""
+    """Unwraps the data keys of one database, at each call anew: a key ring asks for each once.
 
-    def __init__(self, rows: Iterable[DataKey], providers: Mapping[str, Provider]) -> None:
-        self._rows = {row.name: row for row in rows}
+    `reread` reads the table again, for a key that is not among `rows`: a running Grafana makes one at midnight, and whenever its provider is new.
+    """
+
+    def __init__(
+        self, rows: Iterable[DataKey], providers: Mapping[str, Provider], reread: Callable[[], Iterable[DataKey]] = lambda: ()
+    ) -> None:
+        self.rows = {row.name: row for row in rows}
         self._providers = providers
+        self._reread = reread
         self.problems: dict[str, str] = {}
         self._refusal: ReencryptError | None = None
 
     def __call__(self, key_id: str) -> bytes:
         """The 16 bytes of the data key `key_id`. Raises PayloadError, or ProviderThrottled when it is worth trying again."""
-        row = self._rows.get(key_id)
+        if key_id not in self.rows:
+            self.rows |= {row.name: row for row in self._reread()}
+        row = self.rows.get(key_id)
         if row is None:
             raise PayloadError(Reason.UNKNOWN_DATA_KEY)
         name = normalise_provider(row.provider)
@@ -68,6 +76,13 @@ def open_ring(
 ) -> KeyRing:
     """The key ring of one database under `secret_key`."""
     return KeyRing(secret_key.value.encode(), unwrap, distrusted, derive)
+
+
+def entry_of(row: DataKey, *, readable: bool) -> dict[str, Any]:
+    """A data key as a report lists it."""
+    return {
+        "id": row.name, "provider": normalise_provider(row.provider), "active": row.active, "label": row.label or row.name, "readable": readable,
+    }  # fmt: skip
 
 
 def current_keys(rows: Iterable[DataKey], provider: str) -> frozenset[str]:

@@ -30,13 +30,17 @@ class Outcome(StrEnum):
 
 @dataclass
 class Tally:
-    """Counts of one stretch. `outcomes` is by (column id, outcome), `keys` by data key id: who the payloads were under when they were read."""
+    """Counts of one stretch. `outcomes` is by (column id, outcome), `keys` by data key id: who the payloads were under when they were read.
+
+    `new_data_keys` are those among them that Grafana has made since the preflight.
+    """
 
     rows: int = 0
     outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
     keys: Counter[str] = field(default_factory=Counter)
     unreadable: list[dict[str, Any]] = field(default_factory=list)
     plaintext: list[dict[str, Any]] = field(default_factory=list)
+    new_data_keys: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, column_id: str, outcome: Outcome, count: int = 1) -> None:
         """Counts values without a place to tell of."""
@@ -72,7 +76,8 @@ class Tally:
         columns: dict[str, dict[str, int]] = {}
         for (column_id, outcome), count in self.outcomes.items():
             columns.setdefault(column_id, {})[outcome.value] = count
-        return {"rows": self.rows, "columns": columns, "keys": dict(self.keys), "unreadable": self.unreadable, "plaintext": self.plaintext}
+        return {"rows": self.rows, "columns": columns, "keys": dict(self.keys), "unreadable": self.unreadable, "plaintext": self.plaintext,
+                "new_data_keys": self.new_data_keys}  # fmt: skip
 
 
 def place(table: str, column: str, primary_key: Mapping[str, Any], path: Path | None) -> dict[str, Any]:

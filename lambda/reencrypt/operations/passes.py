@@ -25,6 +25,7 @@ class Pass:
     keys: Counter[str] = field(default_factory=Counter)
     unreadable: list[dict[str, Any]] = field(default_factory=list)
     plaintext: list[dict[str, Any]] = field(default_factory=list)
+    new_data_keys: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     deliveries: int = 0
 
@@ -34,6 +35,7 @@ class Pass:
         self.keys.update(outcome["keys"])
         self.unreadable += outcome["unreadable"]
         self.plaintext += outcome["plaintext"]
+        self.new_data_keys |= {entry["id"]: entry for entry in outcome["new_data_keys"]}
         self.seconds += outcome["seconds"]
         self.deliveries += 1
         for column_id, counts in outcome["columns"].items():

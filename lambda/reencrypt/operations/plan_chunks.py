@@ -73,18 +73,28 @@ def _of_database(request: RunInput, database: Database) -> list[dict[str, Any]]:
     chunks: list[dict[str, Any]] = []
     for group in database.groups(request.tables):
         chunks += [{"id": len(chunks) + number, **chunk} for number, chunk in enumerate(_chunks(database, group, request.chunk_rows))]
-    return chunks
+    # Not one row anywhere: nothing to do, no data key to make, and somebody to tell.
+    return chunks if any(chunk["rows"] for chunk in chunks) else []
 
 
 def _chunks(database: Database, group: ColumnGroup, rows: int) -> Iterator[dict[str, Any]]:
+    """The last one is open at its end, whatever the number of rows; an empty table is one open chunk. (That is where Grafana's new rows go.)"""
+    held = _chunk(group, 0, None, None)
     after: Key | None = None
     while True:
         window = database.window(group, after, None, rows, CHUNK_BYTES)
         if window.rows:
-            yield {
-                "group": group.id, "table": group.table, "rows": window.rows,
-                "after": None if after is None else list(after), "through": None if window.last or window.through is None else list(window.through),
-            }  # fmt: skip
+            if held["rows"]:
+                yield held
+            held = _chunk(group, window.rows, after, window.through)
         if window.last or window.through is None:
+            yield {**held, "through": None}
             return
         after = window.through
+
+
+def _chunk(group: ColumnGroup, rows: int, after: Key | None, through: Key | None) -> dict[str, Any]:
+    return {
+        "group": group.id, "table": group.table, "rows": rows,
+        "after": None if after is None else list(after), "through": None if through is None else list(through),
+    }  # fmt: skip

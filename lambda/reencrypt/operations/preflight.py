@@ -14,7 +14,7 @@ from reencrypt.grafana.data_keys import MAXIMUM_PROVIDER_LENGTH, DataKey, normal
 from reencrypt.grafana.key_ring import SECRET_KEY
 from reencrypt.grafana.secret_columns import secret_columns
 from reencrypt.operations import samples
-from reencrypt.operations.keys import Unwrapper, open_ring
+from reencrypt.operations.keys import Unwrapper, entry_of, open_ring
 from reencrypt.operations.plan_chunks import MANIFEST
 from reencrypt.operations.run_input import MAXIMUM_SETTLE_SECONDS, Mode, OnUnreadable, RunInput
 from reencrypt.operations.workspace import Workspace
@@ -105,13 +105,7 @@ def _check_restorable(run: str, workspace: Workspace) -> None:
 
 
 def _data_keys(rows: Sequence[DataKey], unwrap: Unwrapper, distrusted: frozenset[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": row.name, "provider": normalise_provider(row.provider), "active": row.active, "label": row.label or row.name,
-            "readable": row.name not in distrusted and unwrap.opens(row.name),
-        }
-        for row in rows
-    ]  # fmt: skip
+    return [entry_of(row, readable=row.name not in distrusted and unwrap.opens(row.name)) for row in rows]
 
 
 def _notes(

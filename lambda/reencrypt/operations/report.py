@@ -166,6 +166,8 @@ def _data_keys(facts: Mapping[str, Any], chosen: Mapping[str, Any] | None, after
     entries = {entry["id"]: entry for entry in facts["data_keys"]}
     if chosen:
         entries.setdefault(chosen["data_key"], chosen["entry"])
+    for key_id, entry in after.new_data_keys.items():
+        entries.setdefault(key_id, entry)
     for key_id in after.keys:
         if key_id != SECRET_KEY and key_id not in entries:  # named by a payload, but in no row
             entries[key_id] = {"id": key_id, "provider": None, "active": False, "label": None, "readable": False}

@@ -20,7 +20,7 @@ from reencrypt.grafana.key_ring import KeyRing, Sealer
 from reencrypt.operations import chunk as chunks
 from reencrypt.operations import quarantine
 from reencrypt.operations.choose_data_key import DATA_KEY
-from reencrypt.operations.keys import Unwrapper, current_keys, open_ring
+from reencrypt.operations.keys import Unwrapper, current_keys, entry_of, open_ring
 from reencrypt.operations.outcomes import Tally
 from reencrypt.operations.plan_chunks import PLAN
 from reencrypt.operations.preflight import PREFLIGHT
@@ -98,7 +98,7 @@ def _pass_over(
     facts = workspace.store.get_json(PREFLIGHT)
     candidate = workspace.secret_key(facts["secret_key_source"])
     rows = database.data_keys()
-    unwrap = Unwrapper(rows, workspace.providers(candidate))
+    unwrap = Unwrapper(rows, workspace.providers(candidate), database.data_keys)
     ring = open_ring(candidate, unwrap, facts["distrusted"], derive)
     if request.run is not None and safeguards is not None:
         restore_chunk(delivery.chunk, database, ring, _source(request.run, workspace), safeguards, tally)
@@ -110,6 +110,8 @@ def _pass_over(
     poison = quarantine.of_chunk(workspace.store, delivery.chunk["id"])
     stretch = replace(range_of(database, delivery), without=tuple(entry.key for entry in poison))
     position = chunks.process(stretch, database, ring, policy, out_of_time, tally)
+    known = {entry["id"] for entry in facts["data_keys"]}
+    tally.new_data_keys = [entry_of(row, readable=name not in unwrap.problems) for name, row in unwrap.rows.items() if name in tally.keys and name not in known]
     if delivery.position is None:
         quarantine.count_earlier(poison, delivery.phase.value, stretch.group, database, tally)
     return position

@@ -38,7 +38,7 @@ def leave(store: RunStore, number: int, chunk: int, counts: dict[str, int], posi
             "columns": {COLUMN: counts},
             "keys": {},
             "unreadable": [],
-            "plaintext": [],
+            "plaintext": [], "new_data_keys": [],
             "seconds": 1.5,
             "to": to,
         },
