@@ -6,7 +6,6 @@ ground truth, which it hands back when it is stopped.
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from collections import Counter
@@ -14,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,6 +20,7 @@ from bench.live_grafana import GrafanaGaveUp, LiveGrafana, Operation
 from bench.simulation import traffic
 from bench.simulation.secrets_service import SecretsService, Wrapper
 from bench.simulation.truth import Place
+from bench.soaking.child import Child
 from bench.soaking.stock import SECRET_KEY, ReplicaTruth, derive, grafana_engine, now
 
 UNDER_WAY = 4
@@ -60,15 +59,11 @@ class Tally:
         self.milliseconds += other.milliseconds
 
 
-class Replica:
+class Replica(Child):
     """The process, seen from outside."""
 
     def __init__(self, order: Order) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, order), daemon=True)
-        self._process.start()
-        theirs.close()
+        super().__init__(_main, order, _ANSWER_SECONDS, "a replica has not answered")
 
     def ready(self) -> None:
         """Waits until it serves."""
@@ -89,20 +84,6 @@ class Replica:
         self._pipe.send(("stop", None))
         answer: tuple[ReplicaTruth, dict[str, Tally]] = self._answer()
         self._process.join()
-        return answer
-
-    def close(self) -> None:
-        """Ends the process, whatever it is doing."""
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
-
-    def _answer(self) -> Any:
-        if not self._pipe.poll(_ANSWER_SECONDS):
-            raise TimeoutError(f"a replica has not answered within {_ANSWER_SECONDS:.0f} s")
-        answer = self._pipe.recv()
-        if isinstance(answer, Exception):
-            raise answer
         return answer
 
 

@@ -6,7 +6,6 @@ to show that it finds them: `no-compare` (writes whatever stands there now) and 
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from bench.soaking.child import Child
 from bench.soaking.stock import SECRET_KEY
 from reencrypt.database.database import Database, Swap, Swapped
 from reencrypt.errors import TooManyUnreadable
@@ -119,15 +119,11 @@ def options(order: RunOrder) -> dict[str, Any]:
     return {"providerReady": True, "settleSeconds": settle, "chunkRows": CHUNK_ROWS, "maxConcurrency": order.workers}
 
 
-class Runner:
+class Runner(Child):
     """The process, seen from outside."""
 
     def __init__(self, order: RunOrder) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, order), daemon=True)
-        self._process.start()
-        theirs.close()
+        super().__init__(_main, order, _ANSWER_SECONDS, "the run has not ended")
 
     def ready(self) -> None:
         """Waits until it could start a run at once."""
@@ -138,20 +134,6 @@ class Runner:
         self._pipe.send("run")
         report: dict[str, Any] = self._answer()
         return report
-
-    def close(self) -> None:
-        """Ends the process, whatever it is doing."""
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
-
-    def _answer(self) -> Any:
-        if not self._pipe.poll(_ANSWER_SECONDS):
-            raise TimeoutError(f"the run has not ended within {_ANSWER_SECONDS:.0f} s")
-        answer = self._pipe.recv()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
 
 
 def _main(pipe: Connection, order: RunOrder) -> None:

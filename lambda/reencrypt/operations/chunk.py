@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from reencrypt.database.database import Database, Row
 from reencrypt.database.statements import Key
 from reencrypt.errors import PayloadError, Reason, SafetyError
-from reencrypt.grafana import plausibility, secret_values
+from reencrypt.grafana import secret_values
 from reencrypt.grafana.key_ring import SECRET_KEY, KeyRing, Sealer
 from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn
 from reencrypt.grafana.secret_values import SecretValue, State
+from reencrypt.operations.keys import read
 from reencrypt.operations.outcomes import Outcome, Tally, place
 from reencrypt.operations.rewrite import Change, Rewrite, swap
 from reencrypt.operations.safeguards import Safeguards
@@ -105,18 +105,16 @@ def _process_column(
         if value.state is State.EMPTY:
             tally.add(column.id, Outcome.EMPTY)
         elif value.state is State.PLAINTEXT:
-            tally.add_plaintext(column.id, _place(group, column, rewrite.row, value))
+            tally.add_plaintext(column.id, place(group, column, rewrite.row.key, value.path))
         elif value.payload is None:
-            tally.add_unreadable(column.id, _place(group, column, rewrite.row, value), value.reason or Reason.NOT_A_PAYLOAD)
+            tally.add_unreadable(column.id, place(group, column, rewrite.row.key, value.path), value.reason or Reason.NOT_A_PAYLOAD)
         else:
             key_id = value.payload.key_id
             tally.keys[SECRET_KEY if key_id is None else key_id] += 1
             try:
-                plaintext = ring.decrypt(value.payload)
-                if not plausibility.is_plausible(column.plaintext, plaintext):
-                    raise PayloadError(Reason.IMPLAUSIBLE_PLAINTEXT)
+                plaintext = read(ring, column, value.payload)
             except PayloadError as error:
-                tally.add_unreadable(column.id, _place(group, column, rewrite.row, value), error.reason)
+                tally.add_unreadable(column.id, place(group, column, rewrite.row.key, value.path), error.reason)
                 continue
             if not column.envelope or (key_id in policy.current and not policy.force):
                 tally.add(column.id, Outcome.ALREADY_CURRENT)
@@ -141,7 +139,7 @@ def _process_column(
         ]
         return
     for value in replaced:
-        tally.add_unreadable(column.id, _place(group, column, rewrite.row, value), refusal)
+        tally.add_unreadable(column.id, place(group, column, rewrite.row.key, value.path), refusal)
 
 
 def _decrypt_back(
@@ -160,7 +158,3 @@ def _decrypt_back(
         if now.payload is None or ring.decrypt(now.payload) != plaintext:
             raise SafetyError(f"{column.id}: a new payload does not decrypt to its plaintext; this is a bug, nothing was written")
     return written
-
-
-def _place(group: ColumnGroup, column: SecretColumn, row: Row, value: SecretValue) -> dict[str, Any]:
-    return place(group.table, column.column, dict(zip(group.primary_key, row.key, strict=True)), value.path)

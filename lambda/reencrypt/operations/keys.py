@@ -6,9 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
 from reencrypt.errors import ConfigurationError, DataKeyUnwrapFailed, PayloadError, ProviderError, ProviderThrottled, Reason, ReencryptError
+from reencrypt.grafana import plausibility
 from reencrypt.grafana.cipher import DeriveKey
 from reencrypt.grafana.data_keys import DataKey, normalise_provider
 from reencrypt.grafana.key_ring import KeyRing
+from reencrypt.grafana.payload import Payload
+from reencrypt.grafana.secret_columns import SecretColumn
 from reencrypt.grafana.settings import SecretKeyCandidate
 from reencrypt.providers import Provider
 
@@ -76,6 +79,14 @@ def open_ring(
 ) -> KeyRing:
     """The key ring of one database under `secret_key`."""
     return KeyRing(secret_key.value.encode(), unwrap, distrusted, derive)
+
+
+def read(ring: KeyRing, column: SecretColumn, payload: Payload) -> bytes:
+    """The plaintext of `payload`, judged by what belongs into `column`: under CFB a wrong key yields garbage. Raises PayloadError."""
+    plaintext = ring.decrypt(payload)
+    if not plausibility.is_plausible(column.plaintext, plaintext):
+        raise PayloadError(Reason.IMPLAUSIBLE_PLAINTEXT)
+    return plaintext
 
 
 def entry_of(row: DataKey, *, readable: bool) -> dict[str, Any]:

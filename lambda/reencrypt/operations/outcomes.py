@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from reencrypt.database.statements import Key
 from reencrypt.errors import Reason
 from reencrypt.grafana.document import Path
-from reencrypt.grafana.secret_columns import ColumnGroup
+from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn
 from reencrypt.operations.rewrite import Ending, Rewrite
 
 
@@ -63,8 +64,7 @@ class Tally:
             self.add(column.id, Outcome.RE_ENCRYPTED if ending is Ending.WRITTEN else Outcome.CHANGED_BY_GRAFANA, len(changes))
             return
         for change in changes:
-            key = dict(zip(group.primary_key, rewrite.row.key, strict=True))
-            self.add_unreadable(column.id, place(group.table, column.column, key, change.path), Reason.WRITE_REFUSED)
+            self.add_unreadable(column.id, place(group, column, rewrite.row.key, change.path), Reason.WRITE_REFUSED)
 
     @property
     def values(self) -> int:
@@ -80,6 +80,9 @@ class Tally:
                 "new_data_keys": self.new_data_keys}  # fmt: skip
 
 
-def place(table: str, column: str, primary_key: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
+def place(group: ColumnGroup, column: SecretColumn, key: Key, path: Path | None) -> dict[str, Any]:
     """Where a value stands, as a report names it."""
-    return {"table": table, "column": column, "primary_key": dict(primary_key), "path": None if path is None else list(path)}
+    return {
+        "table": group.table, "column": column.column, "primary_key": dict(zip(group.primary_key, key, strict=True)),
+        "path": None if path is None else list(path),
+    }  # fmt: skip

@@ -5,13 +5,14 @@ The last chunk of a table is open at its end, so that rows that Grafana adds mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reencrypt.database.database import Database
 from reencrypt.database.dialects import Engine
 from reencrypt.database.load import Connections
 from reencrypt.database.statements import Key
+from reencrypt.errors import DatabaseError
 from reencrypt.grafana.secret_columns import ColumnGroup
 from reencrypt.operations.run_input import OnUnreadable, RunInput
 from reencrypt.operations.workspace import Workspace
@@ -47,6 +48,14 @@ def plan_chunks(request: RunInput, workspace: Workspace, max_concurrency: int) -
     }
     workspace.store.put_json(PLAN, plan)
     return plan
+
+
+def group_of(database: Database, chunk: Mapping[str, Any]) -> ColumnGroup:
+    """The column group of a line of the manifest. Raises DatabaseError where the database has it no longer."""
+    group = next((group for group in database.groups([chunk["table"]]) if group.id == chunk["group"]), None)
+    if group is None:
+        raise DatabaseError(f"{chunk['group']} was there when the run was planned and is gone now; start the run again")
+    return group
 
 
 def _workers(engine: Engine, connections: Connections | None, wanted: int) -> int:

@@ -52,8 +52,7 @@ def count(entry: Quarantined, group: ColumnGroup, database: Database, tally: Tal
     tally.rows += 1
     for column, present in zip(group.columns, database.presence(group, entry.key), strict=True):
         if present:
-            key = dict(zip(group.primary_key, entry.key, strict=True))
-            tally.add_unreadable(column.id, place(group.table, column.column, key, None), Reason.WORKER_DIED)
+            tally.add_unreadable(column.id, place(group, column, entry.key, None), Reason.WORKER_DIED)
 
 
 def _prefix(chunk: int) -> str:

@@ -2,7 +2,7 @@
 
 A value is known by the digest of its text, not by its place: IVs are random, so no two writes look alike, and a contact point that Grafana has
 moved within its document is still found. What Grafana has written since is left alone and reported. An old ciphertext that the configured keys
-no longer open stays in the journal: putting it back would lose the secret.
+no longer open, or that holds another secret than the new one, stays in the journal: putting it back would lose the secret.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from reencrypt.database.database import Database, Row
-from reencrypt.errors import DatabaseError, PayloadError, Reason
-from reencrypt.grafana import document, plausibility, secret_values
+from reencrypt.errors import PayloadError, Reason
+from reencrypt.grafana import document, secret_values
 from reencrypt.grafana.key_ring import KeyRing
 from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn
 from reencrypt.grafana.secret_values import SecretValue
+from reencrypt.operations.keys import read
 from reencrypt.operations.outcomes import Outcome, Tally, place
+from reencrypt.operations.plan_chunks import group_of
 from reencrypt.operations.rewrite import Change, Ending, Rewrite, swap
 from reencrypt.operations.safeguards import Safeguards
 from reencrypt.storage.journal import Entry, Journal, digest
@@ -50,8 +52,7 @@ class _Verdicts:
         columns = {column.id: column for column in group.columns}
         for (column_id, key, path), verdict in self._by_place.items():
             if verdict.outcome is Outcome.UNREADABLE and verdict.reason is not None:
-                where = place(group.table, columns[column_id].column, dict(zip(group.primary_key, key, strict=True)), path)
-                tally.add_unreadable(column_id, where, verdict.reason)
+                tally.add_unreadable(column_id, place(group, columns[column_id], key, path), verdict.reason)
             else:
                 tally.add(column_id, verdict.outcome)
 
@@ -62,9 +63,7 @@ def restore_chunk(chunk: Mapping[str, Any], database: Database, ring: KeyRing, s
     In `tally`, `re_encrypted` counts what was put back, `already_current` what stands there already, `changed_by_grafana` what Grafana has
     written or deleted since. Safe to repeat. Raises DatabaseError, LeaseHeld.
     """
-    group = next((group for group in database.groups([chunk["table"]]) if group.id == chunk["group"]), None)
-    if group is None:
-        raise DatabaseError(f"{chunk['group']} was there when the run was planned and is gone now; start the run again")
+    group = group_of(database, chunk)
     verdicts = _Verdicts()
 
     def ended(group: ColumnGroup, rewrite: Rewrite, index: int, ending: Ending) -> None:
@@ -124,7 +123,7 @@ def _rewrite(group: ColumnGroup, row: Row | None, entries: list[Entry], ring: Ke
         _judge_absent(column, stored, [entry for entry in ours if all(entry is not other for _, other in found)], verdicts)
         readable = []
         for value, entry in found:
-            reason = _unreadable(column, entry.old, ring)
+            reason = _unfit(column, entry.old, value, ring)
             if reason is None:
                 readable.append((value, entry))
             else:
@@ -155,13 +154,21 @@ def _judge_absent(column: SecretColumn, stored: bytes, absent: list[Entry], verd
         verdicts.add(_where(entry), Outcome.ALREADY_CURRENT if entry.old in standing else Outcome.CHANGED_BY_GRAFANA)
 
 
-def _unreadable(column: SecretColumn, old: bytes, ring: KeyRing) -> Reason | None:
-    """Why the old text cannot be read with the keys configured now; None where it can."""
+def _unfit(column: SecretColumn, old: bytes, standing: SecretValue, ring: KeyRing) -> Reason | None:
+    """Why the old text must not be put back in place of `standing`; None where it may.
+
+    It must open with the keys configured now, and to the same secret as what stands there. If that one does not open, the key that the run encrypted
+    under is lost, which is what a restore is for.
+    """
     value = secret_values.read_place(column, old)
     if value.payload is None:
         return value.reason or Reason.NOT_A_PAYLOAD
     try:
-        plaintext = ring.decrypt(value.payload)
+        plaintext = read(ring, column, value.payload)
     except PayloadError as error:
         return error.reason
-    return None if plausibility.is_plausible(column.plaintext, plaintext) else Reason.IMPLAUSIBLE_PLAINTEXT
+    try:
+        same = standing.payload is not None and ring.decrypt(standing.payload) == plaintext
+    except PayloadError:
+        return None
+    return None if same else Reason.IMPLAUSIBLE_PLAINTEXT

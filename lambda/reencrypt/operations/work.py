@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from reencrypt.database.database import Database
 from reencrypt.database.statements import Key
-from reencrypt.errors import ConfigurationError, DatabaseError, PayloadError, TooManyUnreadable
+from reencrypt.errors import ConfigurationError, PayloadError, TooManyUnreadable
 from reencrypt.grafana.cipher import DeriveKey
 from reencrypt.grafana.key_ring import KeyRing, Sealer
 from reencrypt.operations import chunk as chunks
@@ -22,7 +22,7 @@ from reencrypt.operations import quarantine
 from reencrypt.operations.choose_data_key import DATA_KEY
 from reencrypt.operations.keys import Unwrapper, current_keys, entry_of, open_ring
 from reencrypt.operations.outcomes import Tally
-from reencrypt.operations.plan_chunks import PLAN
+from reencrypt.operations.plan_chunks import PLAN, group_of
 from reencrypt.operations.preflight import PREFLIGHT
 from reencrypt.operations.restore import restore_chunk
 from reencrypt.operations.run_input import RunInput
@@ -177,12 +177,10 @@ def _stretch(chunk: int, position: object) -> str:
 
 
 def range_of(database: Database, delivery: Delivery) -> chunks.Range:
-    group = next((group for group in database.groups([delivery.chunk["table"]]) if group.id == delivery.chunk["group"]), None)
-    if group is None:
-        raise DatabaseError(f"{delivery.chunk['group']} was there when the run was planned and is gone now; start the run again")
+    """The rows of the delivery. Raises DatabaseError where their table is gone."""
     after, through = delivery.chunk["after"], delivery.chunk["through"]
     start = delivery.position if delivery.position is not None else None if after is None else tuple(after)
-    return chunks.Range(group, start, None if through is None else tuple(through), delivery.rows)
+    return chunks.Range(group_of(database, delivery.chunk), start, None if through is None else tuple(through), delivery.rows)
 
 
 def summary(outcome: Mapping[str, Any]) -> dict[str, Any]:
