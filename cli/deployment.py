@@ -20,12 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cli.kms_keys import create_keys, create_users, wanted_key, wanted_users
+from cli.kms_keys import create_keys, create_users, kms_sections, wanted_key, wanted_users
+from infra.toml_text import lines
 from localaws.aws import LocalAws
 from reencrypt.grafana.settings import load_settings
 
 STACK = "rehearsal"
 INI_SECRET, ENVIRONMENT_SECRET = "grafana-settings/ini", "grafana-settings/environment"
+FILES = ("report.json", "report.html", "certificate.json")
 _POLL_SECONDS = 0.25
 _WORKING_STATES = frozenset({"TaskStateEntered", "MapStateEntered"})
 _GOOD_OUTCOMES = frozenset({"succeeded", "succeeded-with-unreadable"})
@@ -42,7 +44,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What became of one execution. `status` is Step Functions'; `report` is report.json, or None where the run could not write one."""
+    """What became of one execution. `status` is Step Functions'; `report` is report.json, or None where the run could not write one.
+
+    `files` are what the run has left for people, by name, as they are in the bucket.
+    """
 
     run: str
     mode: str
@@ -51,7 +56,7 @@ class RunResult:
     cause: str
     seconds: float
     report: Mapping[str, Any] | None
-    html: str | None = field(repr=False)
+    files: Mapping[str, str] = field(repr=False)
 
     @property
     def ended_well(self) -> bool:
@@ -87,7 +92,7 @@ class Rehearsal:
         self.aws = LocalAws(folder, iam=iam, wait_scale=wait_scale)
         self.outputs: Mapping[str, str] = {}
         self._ini, self._environment, self._settings, self._on_step = grafana_ini, dict(environment or {}), dict(settings or {}), on_step
-        self._sections = tuple(load_settings(grafana_ini, self._environment).kms.values())
+        self._sections = kms_sections(load_settings(grafana_ini, self._environment))
         self._keys = [wanted_key(section) for section in self._sections]
         self._users = wanted_users(self._sections)
         self._names = _Names()
@@ -114,7 +119,8 @@ class Rehearsal:
         for progress in self._follow(execution):
             on_progress(progress)
         ended = self.client("stepfunctions").describe_execution(executionArn=execution)
-        report = self.object_text(f"runs/{name}/report.json")
+        found = {file: self.object_text(f"runs/{name}/{file}") for file in FILES}
+        files = {file: text for file, text in found.items() if text is not None}
         return RunResult(
             run=name,
             mode=mode or mode_of(json.loads(ended["input"])),
@@ -122,8 +128,8 @@ class Rehearsal:
             error=ended.get("error", ""),
             cause=ended.get("cause", ""),
             seconds=time.monotonic() - started,
-            report=json.loads(report) if report else None,
-            html=self.object_text(f"runs/{name}/report.html"),
+            report=json.loads(files["report.json"]) if "report.json" in files else None,
+            files=files,
         )
 
     def start(self, request: object) -> str:
@@ -153,7 +159,7 @@ class Rehearsal:
 
         The functions' role may use the keys of the first ini, or of the setting `kms_key_arns`, and no others: that is part of the deployment.
         """
-        sections = tuple(load_settings(grafana_ini, environment or {}).kms.values())
+        sections = kms_sections(load_settings(grafana_ini, environment or {}))
         create_keys(self.client, {wanted_key(section) for section in sections} - set(self._keys))
         self._keys += [key for key in map(wanted_key, sections) if key not in self._keys]
         users = wanted_users(sections)
@@ -208,7 +214,7 @@ class Rehearsal:
             "removal": "destroy",
         } | self._settings
         path = self.aws.folder / "deployment.toml"
-        path.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in settings.items()), encoding="utf-8")
+        path.write_text(lines(settings), encoding="utf-8")
         return path
 
     def _follow(self, execution: str) -> Iterator[Progress]:
@@ -261,12 +267,3 @@ def _map_counts(sfn: Any, execution: str, state: str) -> Progress | None:
 def _architecture() -> str:
     """Lambda's name of this machine's architecture. (infra/bundling.py has it too, but importing that starts Node.)"""
     return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
-
-
-def _toml(value: object) -> str:
-    """A setting in TOML: its basic strings, numbers, booleans and arrays are JSON's; a table is written inline."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)

@@ -15,7 +15,7 @@ from typing import Any
 
 from localaws.aws import ACCOUNT, REGION
 from reencrypt.errors import ConfigurationError
-from reencrypt.grafana.settings import KmsSection
+from reencrypt.grafana.settings import GrafanaSettings, KmsSection
 
 KEY_ID_TAG = "localaws:key-id"  # see localaws/patches/kms_chosen_key_id.py
 USER_TAG = "localaws:"  # see localaws/patches/iam_chosen_access_key.py
@@ -53,6 +53,11 @@ class WantedUser:
     arns: tuple[str, ...]
 
 
+def kms_sections(settings: GrafanaSettings) -> tuple[KmsSection, ...]:
+    """Every section of a KMS key, of [security] and of the secrets manager."""
+    return (*settings.kms.values(), *settings.manager.kms.values())
+
+
 def wanted_key(section: KmsSection) -> WantedKey:
     """The key that `section` names; an alias gets an id of its own, the same in every rehearsal. Raises ConfigurationError, naming the section."""
     key_id, region, account, alias = section.key_id, section.region or REGION, ACCOUNT, None
@@ -62,7 +67,7 @@ def wanted_key(section: KmsSection) -> WantedKey:
         alias, key_id = key_id, str(uuid.uuid5(uuid.NAMESPACE_URL, f"arn:aws:kms:{region}:{account}:{key_id}"))
     if not _KEY_ID.fullmatch(key_id):
         raise ConfigurationError(
-            f"[security.encryption.{section.provider}] key_id is none of: a key id (1234abcd-12ab-34cd-56ef-1234567890ab), a key ARN "
+            f"{section.title} key_id is none of: a key id (1234abcd-12ab-34cd-56ef-1234567890ab), a key ARN "
             "(arn:aws:kms:REGION:ACCOUNT:key/ID), an alias (alias/NAME), an alias ARN (arn:aws:kms:REGION:ACCOUNT:alias/NAME)"
         )
     return WantedKey(account, region, key_id, alias)
@@ -76,7 +81,7 @@ def wanted_users(sections: Iterable[KmsSection]) -> list[WantedUser]:
             continue
         known = users.get(section.access_key_id)
         if known and (known.secret_access_key, known.session_token) != (section.secret_access_key, section.session_token):
-            raise ConfigurationError(f"[security.encryption.{section.provider}] gives an access_key_id of another section a different secret_access_key")
+            raise ConfigurationError(f"{section.title} gives an access_key_id of another section a different secret_access_key")
         arns = (known.arns if known else ()) + (wanted_key(section).arn,)
         users[section.access_key_id] = WantedUser(section.access_key_id, section.secret_access_key, section.session_token, arns)
     return list(users.values())

@@ -6,6 +6,7 @@ Needs no AWS account and touches none. Exit codes: see `ExitCode`.
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Annotated
 
 import typer
 
-from cli.deployment import Rehearsal, RunResult, mode_of
+from cli.deployment import FILES, Rehearsal, RunResult, mode_of
 from cli.screen import Screen
 from cli.source_database import copy_sqlite, locate_sqlite, naming
 from cli.working_folder import LOCAL, working_folder
 from localaws.aws import LocalAwsError
 from reencrypt.errors import ConfigurationError
+from reencrypt.grafana.secret_columns import declared
 from reencrypt.grafana.settings import load_settings
 
 COPY = "grafana.db"
@@ -46,8 +48,11 @@ def rehearse(
     inputs: Annotated[
         list[str], typer.Option("--input", metavar="JSON", help='An execution\'s input, such as \'{"mode": "plan"}\'. Repeat for several, run in order.')
     ],
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Gets the copied database and each run's report.json and report.html.")],
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Gets the copied database, and the report and certificate of each run.")],
     environment: Annotated[Path | None, typer.Option("--grafana-environment", metavar="FILE", help="A JSON object with Grafana's GF_… variables.")] = None,
+    columns: Annotated[
+        Path | None, typer.Option("--secret-columns", metavar="FILE", help="TOML with [[secret_column]] tables, as in deployment.example.toml.")
+    ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="MySQL and PostgreSQL: work on the database that the ini names, which must be a copy that you made.")
     ] = False,
@@ -58,7 +63,8 @@ def rehearse(
     Runs are named by number and mode, as their folders are: [bold]{"mode": "restore", "run": "2-re-encrypt"}[/bold] undoes the second. The state machine's
     waits are a thousand times shorter than on AWS, since no Grafana uses the copy.
 
-    The KMS keys and access keys that the ini names are made in the local AWS, with the same names and no other connection to the real ones.
+    The KMS keys and access keys that the ini names are made in the local AWS, with the same names and no other connection to the real ones. With two
+    awskms sections in it, data keys can move from one to the other: [bold]{"mode": "rewrap-data-keys", "provider": "awskms.new"}[/bold].
 
     [bold]Example[/bold]: grafana-reencrypt rehearse --grafana-ini /etc/grafana/grafana.ini --output rehearsal
     --input '{"mode": "plan"}' --input '{"mode": "re-encrypt", "providerReady": true}' --input '{"mode": "verify"}'
@@ -67,9 +73,10 @@ def rehearse(
     try:
         requests = parse_inputs(inputs)
         ini, variables = read_ini(grafana_ini), read_environment(environment)
+        settings = read_secret_columns(columns)
         prepare_output(output, requests, overwrite=overwrite)
         ini, variables = prepare_database(grafana_ini, ini, variables, output, in_place=in_place, screen=screen)
-        results = run_all(ini, variables, requests, output, screen)
+        results = run_all(ini, variables, requests, output, screen, settings)
     except (Refused, ConfigurationError) as error:
         screen.error(str(error))
         raise typer.Exit(ExitCode.NOTHING_STARTED) from None
@@ -86,12 +93,20 @@ def rehearse(
     raise typer.Exit(exit_code(results))
 
 
-def run_all(ini: str, environment: Mapping[str, str], requests: Sequence[object], output: Path, screen: Screen) -> list[RunResult]:
-    """Deploys, runs every request in order (also after one that failed), and writes each report to `output`/<n>-<mode>/."""
+def run_all(
+    ini: str, environment: Mapping[str, str], requests: Sequence[object], output: Path, screen: Screen, settings: Mapping[str, object] | None = None
+) -> list[RunResult]:
+    """Deploys, runs every request in order (also after one that failed), and writes each report to `output`/<n>-<mode>/.
+
+    `settings` are further deployment settings.
+    """
     results = list[RunResult]()
     with working_folder() as folder:
         try:
-            with screen.steps() as step, Rehearsal(ini, folder, environment=environment, wait_scale=_WAIT_SCALE, on_step=step) as rehearsal:
+            with (
+                screen.steps() as step,
+                Rehearsal(ini, folder, environment=environment, settings=settings, wait_scale=_WAIT_SCALE, on_step=step) as rehearsal,
+            ):
                 step("")
                 for number, request in enumerate(requests, 1):
                     with screen.run(f"{number}/{len(requests)} {mode_of(request)}") as on_progress:
@@ -146,6 +161,20 @@ def read_environment(path: Path | None) -> dict[str, str]:
     return variables
 
 
+def read_secret_columns(path: Path | None) -> dict[str, object]:
+    """The deployment setting that the file's [[secret_column]] tables are. Raises Refused."""
+    if path is None:
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        declared(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"--secret-columns: {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+    except ConfigurationError as error:
+        raise Refused(f"--secret-columns: {path}: {error}") from None
+    return tomllib.loads(text)
+
+
 def prepare_output(output: Path, requests: Sequence[object], *, overwrite: bool) -> None:
     """Makes the folder, and room in it for this rehearsal's results; other files in it stay. Raises Refused over earlier results without `overwrite`."""
     if output.exists() and not output.is_dir():
@@ -163,7 +192,7 @@ def prepare_database(path: Path, ini: str, environment: Mapping[str, str], outpu
     if database.type != "sqlite3":
         if not in_place:
             raise Refused(
-                f"{path} names a {database.type} database, and a run with mode re-encrypt writes to it. Make a copy of it (a dump loaded into a "
+                f"{path} names a {database.type} database, and most modes write to it. Make a copy of it (a dump loaded into a "
                 "database of another name), name the copy in the ini, and add --in-place."
             )
         screen.note(f"working in place on the {database.type} database {database.name} at {database.host or database.unix_socket or 'localhost'}")
@@ -179,13 +208,12 @@ def prepare_database(path: Path, ini: str, environment: Mapping[str, str], outpu
 
 
 def write_report(result: RunResult, folder: Path) -> Path | None:
-    """Writes report.json and report.html to `folder` and returns the latter's path; None where the run wrote none."""
+    """Writes the run's files to `folder` and returns the path of report.html; None where the run wrote none."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (folder / "report.json", folder / "report.html"):
-        old.unlink(missing_ok=True)
-    if result.report is not None:
-        (folder / "report.json").write_text(json.dumps(result.report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if result.html is None:
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name, text in result.files.items():
+        (folder / name).write_bytes(text.encode())  # as it is: the certificate has the report's SHA-256
+    if "report.html" not in result.files:
         return None
-    (folder / "report.html").write_text(result.html, encoding="utf-8")
     return folder / "report.html"

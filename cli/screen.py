@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from cli.deployment import Progress as RunProgress
 from cli.deployment import RunResult
+from reencrypt.operations import reasons
 
 # report.json's counts, and what the table calls them: the six outcomes of a value add up to the first.
 COUNTS = {
@@ -29,6 +31,7 @@ COUNTS = {
 }
 _STYLES = {"succeeded": "bold green", "succeeded-with-unreadable": "bold yellow"}
 _UNREADABLE_SHOWN = 10
+_MODES_ABOUT_KMS_KEYS = frozenset({"rewrap-data-keys", "rollback", "prune-data-keys"})
 _WIDTH_OF_FILES = 160  # a table in a log file need not fit 80 columns
 
 
@@ -97,6 +100,8 @@ class Screen:
             self.console.print(Text(f"  and {more} more unreadable values, listed in the report", style="yellow"))
         if report["totals"].get("values"):
             self.console.print(counts_table(report))
+        for text, style in key_lines(report):
+            self.console.print(Text(f"  {text}", style=style))
         for text in [*report.get("notes", ()), *report.get("next_steps", ())]:
             self.console.print(Text(f"  {text}"))
         if report.get("next_input") is not None:
@@ -123,17 +128,34 @@ class Screen:
         )
 
 
-_WORDS_WHEN_RESTORING = {"re_encrypted": "put back", "already_current": "as before", "changed_by_grafana": "left alone"}
+def key_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the run says about keys: (line, style). Bad news first: columns that nobody knows, and data keys that could not be wrapped anew."""
+    for place in report.get("unknown_ciphertext") or ():
+        keys = ", ".join(f"{key}: {count:,}" for key, count in place["data_keys"].items())
+        yield f"unknown ciphertext: {place['table']}.{place['column']} ({keys})", "yellow"
+    rewrapped, removed = report.get("rewrapped"), report.get("removed")
+    for failed in rewrapped["failed"] if rewrapped else ():
+        yield f"data key {failed['id']} was not wrapped anew: {failed['why']}", "red"
+    if rewrapped:
+        ways = ", ".join(f"{number:,} by {way}" for way, number in rewrapped["rewrapped"].items()) or "none"
+        yield f"data keys wrapped anew: {ways}; as they should be already: {rewrapped['left']:,}", ""
+    if removed:
+        kept = ", ".join(f"{number:,} {why}" for why, number in Counter(entry["why"] for entry in removed["kept"]).items()) or "none"
+        yield f"data keys removed: {len(removed['removed']):,}; kept: {kept}", ""
+    if report.get("mode") in _MODES_ABOUT_KMS_KEYS:
+        for key in report.get("kms_keys") or ():
+            yield f"{key['kms_key']}: safe to disable: {'yes' if key['safe_to_disable'] else 'no'}, because {key['because']}", ""
 
 
 def counts_table(report: Mapping[str, Any]) -> Table:
     """The counts of each column that holds values, and their totals. Of the six outcomes only those that occur."""
     shown = [count for count in COUNTS if count == "values" or report["totals"].get(count)]
+    said = reasons.words(str(report.get("mode")), COUNTS)
     table = Table(box=None, pad_edge=True, show_footer=True, header_style="dim")
     table.add_column("column", footer="in all", overflow="fold")
     for count in shown:
         table.add_column(
-            (COUNTS | _WORDS_WHEN_RESTORING if report.get("mode") == "restore" else COUNTS)[count],
+            said[count].shown if count in said else COUNTS[count],
             footer=f"{report['totals'][count]:,}",
             justify="right",
             no_wrap=True,

@@ -6,7 +6,7 @@ import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 from constructs import Construct, IConstruct
 
-from infra.run_definition import MAP_LABELS
+from infra.run_states import MAP_LABELS
 from infra.run_storage import RunStorage
 from infra.state_machine import RunStateMachine
 from infra.workers import Workers

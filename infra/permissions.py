@@ -23,8 +23,14 @@ class Permission:
 
 
 READ_SETTINGS = Permission("ReadGrafanaSettings", ("secretsmanager:GetSecretValue",), "settings secrets", "grafana.ini holds the database and secret_key")
+OPEN_SETTINGS = Permission("DecryptGrafanaSettings", ("kms:Decrypt",), "kms keys", "the settings' secrets may lie under a customer-managed key")
 UNWRAP = Permission("UnwrapDataKeys", ("kms:Decrypt",), "kms keys", "data keys of a KMS provider are readable through KMS only")
 WRAP = Permission("WrapTheNewDataKey", ("kms:Encrypt",), "kms keys", "the run's new data key is wrapped once, by one function")
+WRAP_ANEW = Permission("WrapDataKeysAnew", ("kms:Encrypt",), "kms keys", "a data key that another provider wrapped is wrapped by the run's")
+RE_ENCRYPT = Permission(
+    "MoveDataKeysWithinKms", ("kms:ReEncryptFrom", "kms:ReEncryptTo"), "kms keys", "from one KMS key to another a data key never leaves KMS"
+)
+DESCRIBE = Permission("NameKmsKeys", ("kms:DescribeKey",), "kms keys", "the report names KMS keys by ARN where grafana.ini has an alias; works without")
 ASSUME = Permission("UseKeysOfTheKmsRole", ("sts:AssumeRole",), "kms role", "keys of another account are used as that account's role")
 WRITE_RUN = Permission("WriteRun", ("s3:PutObject",), "run objects", "leaves its part of the run: facts, manifest, outcomes, report")
 READ_RUN = Permission("ReadRun", ("s3:GetObject",), "run objects", "goes on from what earlier functions of the run left")
@@ -33,23 +39,31 @@ RENEW_LEASE = Permission("RenewLease", ("dynamodb:UpdateItem",), "lease table", 
 TAKE_LEASE = Permission("TakeLease", ("dynamodb:PutItem", "dynamodb:GetItem"), "lease table", "takes a free or expired lease, or reads who holds it")
 DROP_LEASE = Permission("DropLease", ("dynamodb:DeleteItem",), "lease table", "deletes the lease, only if this run holds it")
 
-WRITE_JOURNAL = Permission("WriteJournal", ("s3:PutObject",), "journal objects", "old ciphertexts are kept before they are written over")
+WRITE_JOURNAL = Permission(
+    "WriteJournal", ("s3:PutObject",), "journal objects", "old ciphertexts and data keys are kept before they are written over or removed"
+)
 READ_JOURNAL = Permission("ReadJournal", ("s3:GetObject",), "journal objects", "a restore puts them back")
 LIST_JOURNAL = Permission("ListJournal", ("s3:ListBucket",), "journal bucket", "a restore goes through what its run has written")
 JOURNAL_KEY = Permission("EncryptJournal", ("kms:GenerateDataKey", "kms:Decrypt"), "journal key", "S3 encrypts the journal under the stack's own key")
 
-_READ_GRAFANA = (READ_SETTINGS, UNWRAP, ASSUME)
+_READ_GRAFANA = (READ_SETTINGS, UNWRAP, ASSUME)  # UNWRAP opens the settings too
+_READ_ROWS = (READ_SETTINGS, OPEN_SETTINGS)
+_RUN_OBJECTS = (READ_RUN, WRITE_RUN, LIST_RUNS)
+_KEEP_JOURNAL = (WRITE_JOURNAL, JOURNAL_KEY)
 
 PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
-    "preflight": (*_READ_GRAFANA, READ_RUN, WRITE_RUN, LIST_RUNS, LIST_JOURNAL),
-    "plan_chunks": (*_READ_GRAFANA, READ_RUN, WRITE_RUN, LIST_RUNS, LIST_JOURNAL),
+    "preflight": (*_READ_GRAFANA, DESCRIBE, *_RUN_OBJECTS, LIST_JOURNAL),
+    "plan_chunks": (*_READ_ROWS, *_RUN_OBJECTS, LIST_JOURNAL),  # keys and sizes of rows, no value
     "acquire_lease": (TAKE_LEASE,),
-    "choose_data_key": (*_READ_GRAFANA, WRAP, READ_RUN, WRITE_RUN),
-    "process_chunk": (*_READ_GRAFANA, READ_RUN, WRITE_RUN, LIST_RUNS, RENEW_LEASE, WRITE_JOURNAL, READ_JOURNAL, LIST_JOURNAL, JOURNAL_KEY),
-    "narrow_chunk": (READ_SETTINGS, READ_RUN, WRITE_RUN, LIST_RUNS),  # reads keys and sizes of rows, decrypts nothing
-    "judge_pass": (READ_RUN, WRITE_RUN, LIST_RUNS, RENEW_LEASE),
-    "report": (READ_RUN, WRITE_RUN, LIST_RUNS),  # adds up what the workers left: neither the database nor a key
-    "report_failure": (READ_RUN, WRITE_RUN, LIST_RUNS),
+    "choose_data_key": (*_READ_GRAFANA, WRAP, *_RUN_OBJECTS),  # a rotation that is repeated finds the key that it made
+    "process_chunk": (*_READ_GRAFANA, *_RUN_OBJECTS, RENEW_LEASE, *_KEEP_JOURNAL, READ_JOURNAL, LIST_JOURNAL),
+    "narrow_chunk": (*_READ_ROWS, *_RUN_OBJECTS),  # reads keys and sizes of rows, decrypts nothing
+    "judge_pass": (*_RUN_OBJECTS, RENEW_LEASE),
+    "rewrap_data_keys": (*_READ_GRAFANA, WRAP_ANEW, RE_ENCRYPT, *_RUN_OBJECTS, RENEW_LEASE, *_KEEP_JOURNAL),
+    "judge_scan": (*_READ_ROWS, *_RUN_OBJECTS, RENEW_LEASE),  # deactivates rows of data keys, opens none
+    "remove_data_keys": (*_READ_ROWS, *_RUN_OBJECTS, RENEW_LEASE, *_KEEP_JOURNAL),  # removes rows of data keys, opens none
+    "report": _RUN_OBJECTS,  # adds up what the workers left: neither the database nor a key
+    "report_failure": _RUN_OBJECTS,
     "release_lease": (DROP_LEASE,),
     "end_failed": (),  # says so, and touches nothing
 }

@@ -1,53 +1,50 @@
 """The run as a state machine: a runbook of named states, each transition with its reason.
 
-    Name the run → Preflight → Plan chunks → Any chunk? → Does this run write? ─┬─ yes → Acquire lease → Does it need a data key? → Choose data key ─┐
-                                   │ no                                         └─ no ──────────────────────────────────────────────────┐           │
-                                   │                                                                                                     ▼           ▼
-                                   │       Verify chunks ← What follows the pass? ← Judge the pass ← yes ─ Anything written? ←──────── Process chunks
-                                   ▼             ▼               └→ Settle → Sweep chunks → Judge the pass        │ no
-    How did the run end? ← Release lease ← Is a lease held? ← Report ←────────────────────────────────────────────┘
-      ├─ succeeded → Run succeeded
-      └─ else → Notify → Run failed → (only when redriven) Go on after a redrive → Preflight          any error → Report failure → Release lease
+    Name the run → Preflight → Plan chunks → Any chunk? ─ no ───────────────────────────────────────→ Report
+                                                 ▼ yes
+                                        Does this run write? ─ no ──────────────────────────→ Process chunks
+                                                 ▼ yes
+    Acquire lease → Does it need a data key? → Choose data key → Must it look everywhere? ─ no → Process chunks
+                                                                         ▼ yes
+    Wait out the caches → Scan every column → Judge the scan → What follows the scan? ─┬─ process → Process chunks
+            ▲                     ▲                                                    ├─ remove → Remove data keys → Report
+            └────── settle ───────┴─────────────────────── scan ───────────────────────┘
+
+    Process chunks → Anything written? ─┬─ no → Report
+                                        └─ yes → Judge the pass → What follows the pass? ─┬─ settle → Settle → Sweep chunks
+                                                                                          ├─ sweep → Sweep chunks → Judge the pass
+                                                                                          ├─ rewrap → Rewrap data keys
+                                                                                          └─ verify → Verify chunks
+    Rewrap data keys → Are all data keys done? ─┬─ no → Rewrap data keys
+                                                └─ yes → Verify chunks
+    Verify chunks → Does it remove data keys? ─┬─ yes → Scan every column
+                                               └─ no → Report
+    Report → Is a lease held? → Release lease → How did the run end? ─┬─ succeeded → Run succeeded
+                                                                      └─ else → Notify → Run failed
+    Run failed → (only when redriven) Go on after a redrive → Preflight           any error → Report failure → Release lease
 
 JSONPath throughout: the local AWS has no JSONata in a Distributed Map. Ranges and counts travel here, never rows, never secrets. What the
-states hand to the functions and get back is the contract in docs/architecture.md.
+states hand to the functions and get back is the contract of the handlers. How a state is made: `infra/run_states.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
+from infra.run_states import RUN, RunStates, retry
 from infra.run_storage import RunStorage
-from infra.workers import WORKERS
-
-# What waiting can cure. Every other error of ours (InvalidInput, ConfigurationError, SafetyError's leaves, KeyAccessDenied, LeaseHeld, …)
-# is the same at the second try, so it is in no Retry at all.
-TRANSIENT = ["DatabaseUnavailable", "DatabaseBusy", "ProviderThrottled"]
-SERVICE = [
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-    "Lambda.TooManyRequestsException",
-    "Lambda.ClientExecutionTimeoutException",
-]
-# The process died or hung: out of memory, out of time. Each operation may be run again after a crash anywhere. (Lambda.Unknown: old name.)
-DIED = ["Sandbox.Timedout", "Runtime.ExitError", "Lambda.Unknown", "States.Timeout"]
 
 # Outcomes of report.json that leave the execution green.
 GOOD_OUTCOMES = ("succeeded", "succeeded-with-unreadable")
 
-# A map's label is part of its child executions' ARNs.
-MAP_LABELS = {"process": "ProcessChunks", "sweep": "SweepChunks", "verify": "VerifyChunks"}
-
-_TIMEOUTS = {worker.name: worker.timeout.to_seconds() for worker in WORKERS}
-_RUN = {"run.$": "$.run", "input.$": "$.input", "execution.$": "$.execution"}
+# The first look through every column; Judge the scan names the second.
+_FIRST_SCAN = {"phase": "survey"}
 
 
 class RunDefinition(Construct):
@@ -55,7 +52,8 @@ class RunDefinition(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, functions: Mapping[str, lambda_.Function], storage: RunStorage, topic: sns.Topic) -> None:
         super().__init__(scope, construct_id)
-        self._functions, self._storage, self._topic = functions, storage, topic
+        self._states, self._topic = RunStates(self, functions, storage), topic
+        task, chunks = self._states.task, self._states.map
 
         # The context object of a map's child execution names the child, so the parent's facts are put into the state once, here. It also
         # makes an object of an input that is none ([], "x"): Preflight then refuses it in words.
@@ -68,28 +66,38 @@ class RunDefinition(Construct):
                 "started.$": "$$.Execution.StartTime",
                 "input.$": "$$.Execution.Input",
                 "pass": {"number": 0},
+                "scan": _FIRST_SCAN,
                 "attempt": {"redrives": 0},
             },
         )
-        preflight = self._task("Preflight", "preflight", {"run.$": "$.run", "input.$": "$.input"}, "$.preflight")
-        plan = self._task("Plan chunks", "plan_chunks", {"run.$": "$.run", "input.$": "$.input"}, "$.plan")
+        preflight = task("Preflight", "preflight", {"run.$": "$.run", "input.$": "$.input"}, "$.preflight")
+        plan = task("Plan chunks", "plan_chunks", {"run.$": "$.run", "input.$": "$.input"}, "$.plan")
         any_chunk = sfn.Choice(self, "Any chunk?")
         writes = sfn.Choice(self, "Does this run write?")
-        acquire = self._task("Acquire lease", "acquire_lease", {"run.$": "$.run", "execution.$": "$.execution"}, "$.lease")
+        acquire = task("Acquire lease", "acquire_lease", {"run.$": "$.run", "execution.$": "$.execution"}, "$.lease")
         encrypts = sfn.Choice(self, "Does it need a data key?")
-        data_key = self._task("Choose data key", "choose_data_key", {"run.$": "$.run", "input.$": "$.input"}, "$.data_key")
-        process = self._map("Process chunks", "chunk", "processed", phase="process")
+        data_key = task("Choose data key", "choose_data_key", {"run.$": "$.run", "input.$": "$.input"}, "$.data_key")
+        surveys = sfn.Choice(self, "Must it look everywhere?")
+        scan = chunks("Scan every column", "scanned chunk", "scanned", phase="scan", phase_path="$.scan.phase", manifest="everything")
+        judge_scan = task("Judge the scan", "judge_scan", {**RUN, "phase.$": "$.scan.phase"}, "$.scan")
+        follows_scan = sfn.Choice(self, "What follows the scan?")
+        wait = sfn.Wait(self, "Wait out the caches", time=sfn.WaitTime.seconds_path("$.scan.seconds"))
+        remove = task("Remove data keys", "remove_data_keys", RUN, "$.removed")
+        process = chunks("Process chunks", "chunk", "processed", phase="process")
         written = sfn.Choice(self, "Anything written?")
-        judge = self._task("Judge the pass", "judge_pass", {**_RUN, "number.$": "$.pass.number"}, "$.pass")
+        judge = task("Judge the pass", "judge_pass", {**RUN, "number.$": "$.pass.number"}, "$.pass")
         follows = sfn.Choice(self, "What follows the pass?")
         settle = sfn.Wait(self, "Settle", time=sfn.WaitTime.seconds_path("$.pass.seconds"))
-        sweep = self._map("Sweep chunks", "swept chunk", "swept", phase="sweep", phase_path="$.pass.phase")
-        verify = self._map("Verify chunks", "verified chunk", "verified", phase="verify")
-        report = self._task("Report", "report", {**_RUN, "started.$": "$.started"}, "$.report")
+        sweep = chunks("Sweep chunks", "swept chunk", "swept", phase="sweep", phase_path="$.pass.phase")
+        rewrap = task("Rewrap data keys", "rewrap_data_keys", RUN, "$.rewrapped")
+        rewrapped = sfn.Choice(self, "Are all data keys done?")
+        verify = chunks("Verify chunks", "verified chunk", "verified", phase="verify")
+        removes = sfn.Choice(self, "Does it remove data keys?")
+        report = task("Report", "report", {**RUN, "started.$": "$.started"}, "$.report")
         held = sfn.Choice(self, "Is a lease held?")
-        release = self._task("Release lease", "release_lease", {"run.$": "$.run", "execution.$": "$.execution"}, "$.released")
+        release = task("Release lease", "release_lease", {"run.$": "$.run", "execution.$": "$.execution"}, "$.released")
         ended = sfn.Choice(self, "How did the run end?")
-        report_failure = self._task("Report failure", "report_failure", {**_RUN, "started.$": "$.started", "error.$": "$.error"}, "$.report")
+        report_failure = task("Report failure", "report_failure", {**RUN, "started.$": "$.started", "error.$": "$.error"}, "$.report")
         no_report = self._no_report()
         notify = self._notify()
         failed = self._run_failed()
@@ -110,23 +118,48 @@ class RunDefinition(Construct):
         # Under the lease, so that two runs cannot make two data keys; committed before the first value is encrypted under it.
         acquire.next(encrypts)
         encrypts.when(sfn.Condition.boolean_equals("$.preflight.encrypts", True), data_key)
-        # A restore puts old values back and encrypts nothing.
-        encrypts.otherwise(process)
-        data_key.next(process)
+        # A restore, a rollback, a prune and a change of keys encrypt nothing under a data key.
+        encrypts.otherwise(surveys)
+        data_key.next(surveys)
+        # A data key may only go when no column of the database names it, known to this product or not, and secret_key may only change where no such column
+        # holds anything under it: the first look stands before any write.
+        surveys.when(sfn.Condition.boolean_equals("$.preflight.surveys", True), scan)
+        surveys.otherwise(process)
+        scan.next(judge_scan)
+        judge_scan.next(follows_scan)
+        # Nothing that a rollback or a change of secret_key would strand: values may be rewritten. A rollback looks again when they are.
+        follows_scan.when(self._next_is("$.scan", "process"), process)
+        # What nothing names is deactivated now; a Grafana that holds it in its cache may still write under it. No function runs meanwhile.
+        follows_scan.when(self._next_is("$.scan", "settle"), wait)
+        wait.next(scan)
+        # Grafana is stopped, as the input says: there is no cache to wait for.
+        follows_scan.when(self._next_is("$.scan", "scan"), scan)
+        # The second look has seen every row since no Grafana could write under them: what it did not find named may go.
+        follows_scan.otherwise(remove)
+        remove.next(report)
         process.next(written)
         # Before any waiting: a pass with a chunk that failed, or that the failure budget stopped, ends the run here.
         written.when(this_run_writes, judge)
         written.otherwise(report)
         judge.next(follows)
         # A running Grafana may write under a key that it holds in its cache: wait until no cache can hold it. No function runs meanwhile.
-        follows.when(sfn.Condition.string_equals("$.pass.next", "settle"), settle)
+        follows.when(self._next_is("$.pass", "settle"), settle)
         settle.next(sweep)
         # Saving an alert configuration or a plugin's settings copies old ciphertexts: again until a pass finds none, a bounded number of times.
-        follows.when(sfn.Condition.string_equals("$.pass.next", "sweep"), sweep)
+        follows.when(self._next_is("$.pass", "sweep"), sweep)
         sweep.next(judge)
+        # Only after the first pass: it has read everything that the data keys protect, and left a value by which each is proven.
+        follows.when(self._next_is("$.pass", "rewrap"), rewrap)
+        rewrap.next(rewrapped)
+        # The function stopped before its deadline: on with the keys that are left.
+        rewrapped.when(sfn.Condition.boolean_equals("$.rewrapped.done", False), rewrap)
+        rewrapped.otherwise(verify)
         # Reads everything again: the report states what the database holds, not what was meant to be written.
         follows.otherwise(verify)
-        verify.next(report)
+        verify.next(removes)
+        # A rollback has moved every value away from the data keys; the second look, now for what names one all the same.
+        removes.when(sfn.Condition.boolean_equals("$.preflight.removes", True), scan)
+        removes.otherwise(report)
         # The lease is given back after the report, so that no second run changes what the report counts.
         report.next(held)
         held.when(this_run_writes, release)
@@ -141,7 +174,7 @@ class RunDefinition(Construct):
         go_on.next(preflight)
 
         # Whatever the error, it ends in a report that names it. LeaseHeld takes this way too.
-        for state in (preflight, plan, acquire, data_key, process, judge, sweep, verify, report):
+        for state in (preflight, plan, acquire, data_key, scan, judge_scan, process, judge, sweep, rewrap, verify, remove, report):
             state.add_catch(report_failure, errors=["States.ALL"], result_path="$.error")
         # The lease is deleted only if this run holds it, so another run's stays.
         report_failure.next(release)
@@ -153,82 +186,13 @@ class RunDefinition(Construct):
         # The run fails for its own reason, not for the topic's.
         notify.add_catch(failed, errors=["States.ALL"], result_path="$.notify_error")
 
-    def _task(self, state: str, function: str, payload: dict[str, str], result_path: str) -> tasks.LambdaInvoke:
-        """One invocation. `payload_response_only`: the state holds the function's own summary, which a person reads in the console."""
-        task = tasks.LambdaInvoke(
-            self,
-            state,
-            lambda_function=self._functions[function],
-            payload=sfn.TaskInput.from_object(payload),
-            payload_response_only=True,
-            retry_on_service_exceptions=False,
-            result_path=result_path,
-            # A little after the function's own timeout, whose error is the clearer one; this is for an answer that never comes.
-            task_timeout=sfn.Timeout.duration(cdk.Duration.seconds(int(_TIMEOUTS[function]) + 30)),
-        )
-        # A database that fails over is back within minutes: 2 + 4 + … + 60 s, about 5 minutes, spread so that workers do not come in step.
-        self._retry(task, TRANSIENT, seconds=2, attempts=9, longest=60)
-        # Lambda itself: throttled, or briefly out of order.
-        self._retry(task, SERVICE, seconds=2, attempts=6, longest=30)
-        # Once: a process that dies twice at the same place dies of its input.
-        self._retry(task, DIED, seconds=5, attempts=1, longest=30)
-        return task
-
     @staticmethod
-    def _retry(state: tasks.LambdaInvoke | sfn.DistributedMap | tasks.SnsPublish, errors: list[str], *, seconds: int, attempts: int, longest: int) -> None:
-        state.add_retry(
-            errors=errors,
-            interval=cdk.Duration.seconds(seconds),
-            max_attempts=attempts,
-            backoff_rate=2,
-            max_delay=cdk.Duration.seconds(longest),
-            jitter_strategy=sfn.JitterType.FULL,
-        )
-
-    def _map(self, state: str, noun: str, done_word: str, *, phase: str, phase_path: str | None = None) -> sfn.DistributedMap:
-        """One child execution for each line of the manifest; a child calls the worker from where it stopped until the chunk is done."""
-        bucket = self._storage.bucket
-        chunks = sfn.DistributedMap(
-            self,
-            state,
-            label=MAP_LABELS[phase],
-            map_execution_type=sfn.StateMachineType.STANDARD,  # express children end after 5 minutes
-            item_reader=sfn.S3JsonLItemReader(bucket=bucket, key=sfn.JsonPath.string_at("$.plan.manifest")),
-            max_concurrency_path="$.plan.max_concurrency",  # from the plan: SQLite 1, a server what it bears; never unbounded
-            # A chunk that fails must not leave the others under the old key. Success is judged from the chunks' outcomes, not from this state:
-            # a chunk without one makes the run fail. The failed child stays red in the console, with its error.
-            tolerated_failure_percentage=100,
-            item_selector={
-                **_RUN,
-                **({"phase.$": phase_path} if phase_path else {"phase": phase}),
-                "chunk.$": "$$.Map.Item.Value",
-                # The first position and limit are null; CDK drops a literal null.
-                "progress": {"position.$": "States.StringToJson('null')", "limit.$": "States.StringToJson('null')"},
-            },
-            # Into the bucket: a state's output ends at 256 KiB, which some thousand summaries exceed.
-            result_writer_v2=sfn.ResultWriterV2(bucket=bucket, prefix=sfn.JsonPath.format(f"runs/{{}}/children/{phase}", sfn.JsonPath.string_at("$.run"))),
-            result_path=f"$.{phase}",
-        )
-        delivery = {**_RUN, "phase.$": "$.phase", "chunk.$": "$.chunk", "position.$": "$.progress.position", "limit.$": "$.progress.limit"}
-        work = self._task(f"Work on the {noun}", "process_chunk", delivery, "$.progress")
-        narrow = self._task(f"Narrow the {noun}", "narrow_chunk", delivery, "$.progress")
-        done = sfn.Choice(self, f"Is the {noun} done?")
-        work.next(done)
-        # Out of memory or out of time, and again: fewer rows, down to the one that kills, which goes into quarantine.
-        work.add_catch(narrow, errors=DIED, result_path="$.died")
-        narrow.next(done)
-        done.when(sfn.Condition.boolean_equals("$.progress.done", True), sfn.Succeed(self, f"Chunk {done_word}", output_path="$.progress"))
-        done.otherwise(work)  # the worker stopped before its deadline: on from the position it returned
-        chunks.item_processor(work, mode=sfn.ProcessorMode.DISTRIBUTED, execution_type=sfn.ProcessorType.STANDARD)
-        # CDK demands the execution type here too, and warns that it ignores it.
-        cdk.Annotations.of(chunks).acknowledge_warning("@aws-cdk/aws-stepfunctions:propertyIgnored", "map_execution_type says the same")
-        # Reading the manifest from S3; nothing has been started yet. Without a Retry a passing S3 error would end the run.
-        self._retry(chunks, ["States.ItemReaderFailed"], seconds=2, attempts=3, longest=30)
-        return chunks
+    def _next_is(judged: str, step: str) -> sfn.Condition:
+        return sfn.Condition.string_equals(f"{judged}.next", step)
 
     def _run_failed(self) -> tasks.LambdaInvoke:
         """The run's red end. A task instead of a Fail state, which a redrive would only fail in again."""
-        return self._task(
+        return self._states.task(
             "Run failed",
             "end_failed",
             {"run.$": "$.run", "headline.$": "$.report.headline", "redrives.$": "$$.Execution.RedriveCount", "failed_in.$": "$.attempt.redrives"},
@@ -245,6 +209,7 @@ class RunDefinition(Construct):
                 "started.$": "$$.State.EnteredTime",
                 "input.$": "$.input",
                 "pass": {"number": 0},
+                "scan": _FIRST_SCAN,
                 "attempt.$": "$.attempt",
             },
         )
@@ -279,5 +244,5 @@ class RunDefinition(Construct):
             ),
         )
         # SNS is the last to hear of the failure: a passing error must not silence it.
-        self._retry(notify, ["SNS.SdkClientException", "SNS.InternalErrorException", "SNS.ThrottledException"], seconds=2, attempts=4, longest=30)
+        retry(notify, ["SNS.SdkClientException", "SNS.InternalErrorException", "SNS.ThrottledException"], seconds=2, attempts=4, longest=30)
         return notify

@@ -16,6 +16,11 @@ from typing import Annotated, Any, Literal, Self, get_args
 from aws_cdk import aws_logs as logs
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from infra.toml_text import lines
+from reencrypt.errors import ConfigurationError
+from reencrypt.grafana.declarations import Declaration
+from reencrypt.grafana.secret_columns import declared
+
 _RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
     3: logs.RetentionDays.THREE_DAYS,
@@ -107,6 +112,7 @@ class DeploymentSettings(_Strict):
     architecture: Literal["arm64", "x86_64"] = _setting("arm64", '"arm64" or "x86_64"')
     lambda_python: Literal["3.11", "3.12", "3.13", "3.14"] = _setting("3.13", '"3.12", "3.13" or "3.14" ("3.11" for the local AWS only)')
 
+    secret_column: tuple[Declaration, ...] = _setting((), "one [[secret_column]] table for each column with payloads that the product does not know")
     schedule: tuple[ScheduleSettings, ...] = _setting((), "one [[schedule]] table for each schedule")
     notify_emails: tuple[Email, ...] = _setting((), 'a list of e-mail addresses, such as ["oncall@example.com"]')
     log_retention_days: int = _setting(90, f"one of {', '.join(map(str, _RETENTION))}")
@@ -130,11 +136,20 @@ class DeploymentSettings(_Strict):
         names = [schedule.name for schedule in self.schedule]
         if len(names) != len(set(names)):
             raise ValueError("schedule: each needs a name of its own")
+        try:
+            declared(self.declared_columns)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @property
     def log_retention(self) -> logs.RetentionDays:
         return _RETENTION[self.log_retention_days]
+
+    @property
+    def declared_columns(self) -> str:
+        """The secret columns of these settings as the TOML text that the functions read; empty without any."""
+        return "".join(f"[[secret_column]]\n{lines(column.model_dump(exclude_defaults=True))}" for column in self.secret_column)
 
 
 def load_settings(path: Path) -> DeploymentSettings:

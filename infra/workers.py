@@ -44,10 +44,13 @@ WORKERS = (
     ),
     Worker("plan_chunks", "Takes the census and writes the chunk manifest to the run bucket.", cdk.Duration.minutes(15)),
     Worker("acquire_lease", "Lets one run at a time write.", cdk.Duration.minutes(1), light=True),
-    Worker("choose_data_key", "Finds or makes the data key that the run encrypts under.", cdk.Duration.minutes(5)),
+    Worker("choose_data_key", "Finds or makes the data key that the run encrypts under; a rotation deactivates the others.", cdk.Duration.minutes(5)),
     Worker("process_chunk", "Re-encrypts or checks one chunk; stops before its deadline and says where.", cdk.Duration.minutes(15)),
     Worker("narrow_chunk", "After a worker died: takes fewer rows, down to the one that kills, and sets that one apart.", cdk.Duration.minutes(15)),
-    Worker("judge_pass", "Checks that a pass is whole; says whether to settle, sweep or verify; keeps the lease.", cdk.Duration.minutes(15)),
+    Worker("judge_pass", "Checks that a pass is whole; says whether to settle, sweep, rewrap or verify; keeps the lease.", cdk.Duration.minutes(15)),
+    Worker("rewrap_data_keys", "Wraps data keys anew, each proven before and after; stops before its deadline.", cdk.Duration.minutes(15)),
+    Worker("judge_scan", "After a look through every column: deactivates data keys that are to go; says what follows.", cdk.Duration.minutes(15)),
+    Worker("remove_data_keys", "Removes the data keys that nothing in the database names.", cdk.Duration.minutes(15)),
     Worker("report", "Accounts for every value and writes report.json and report.html.", cdk.Duration.minutes(15)),
     Worker("report_failure", "Writes the report of a run that an error ended.", cdk.Duration.minutes(15)),
     Worker("release_lease", "Gives the lease back, if this run holds it.", cdk.Duration.minutes(1), light=True),
@@ -62,7 +65,7 @@ class Workers(Construct):
         super().__init__(scope, construct_id)
         self._settings = settings
         self._targets = _targets(self, settings, storage)
-        self._code = python_code(settings.lambda_python, settings.architecture)
+        self._code = python_code(settings.lambda_python, settings.architecture, settings.declared_columns)
         self._network = worker_network(self, settings.vpc)
         self._environment = _environment(settings, storage)
         self._removal = removal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +12,13 @@ from unittest.mock import patch
 from reencrypt.database.database import Database, Row
 from reencrypt.database.statements import Key, Statements
 from reencrypt.grafana import document, secret_values
-from reencrypt.grafana.key_ring import KeyRing, Sealer
-from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn
+from reencrypt.grafana.data_keys import DataKey
+from reencrypt.grafana.key_ring import Sealer
+from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn, System
 from reencrypt.grafana.secret_values import SecretValue
-from reencrypt.operations import chunk, plan_chunks, preflight, restore, rewrite, work
+from reencrypt.operations import chunk, plan_chunks, preflight, restore, rewrite, run_keys
+from reencrypt.operations.aims import Aim, AimFor
+from reencrypt.operations.keys import key_name
 from reencrypt.operations.rewrite import Change, Ended, Ending, Rewrite
 from reencrypt.operations.safeguards import Safeguards
 from reencrypt.storage.journal import Entry, digest
@@ -68,8 +71,8 @@ def _write_before_journal() -> Any:
     late: dict[int, tuple[Safeguards, list[Entry]]] = {}
     original = rewrite.swap
 
-    def before_write(self: Safeguards, group: ColumnGroup, rewrites: Sequence[Rewrite]) -> None:
-        late[id(rewrites)] = self, [entry for written in rewrites for entry in written.entries(group)]
+    def before_write(self: Safeguards, rewrites: Sequence[Rewrite]) -> None:
+        late[id(rewrites)] = self, [entry for written in rewrites for entry in written.entries()]
 
     def swap(group: ColumnGroup, rewrites: Sequence[Rewrite], database: Database, ended: Ended) -> None:
         safeguards, entries = late.pop(id(rewrites))
@@ -83,8 +86,8 @@ def _write_before_journal() -> Any:
 def _no_journal() -> Any:
     original = Safeguards.before_write
 
-    def before_write(self: Safeguards, group: ColumnGroup, rewrites: Sequence[Rewrite]) -> None:
-        original(self, group, rewrites[1:])
+    def before_write(self: Safeguards, rewrites: Sequence[Rewrite]) -> None:
+        original(self, rewrites[1:])
 
     return patch.object(Safeguards, "before_write", before_write)
 
@@ -102,9 +105,9 @@ def damaging_sealer() -> Any:
 
 def _skip_decrypt_back() -> Any:
     def decrypt_back(
-        column: SecretColumn, new: bytes, before: list[SecretValue], replaced: list[SecretValue], _plaintexts: list[bytes], _ring: KeyRing
+        _column: SecretColumn, after: list[SecretValue], before: list[SecretValue], replaced: list[SecretValue], _plaintexts: list[bytes], _aim: Aim
     ) -> list[SecretValue]:
-        now_at = {id(old): now for old, now in zip(before, secret_values.read(column, new), strict=True)}
+        now_at = {id(old): now for old, now in zip(before, after, strict=True)}
         return [now_at[id(old)] for old in replaced]
 
     return _both(damaging_sealer(), patch.object(chunk, "_decrypt_back", decrypt_back))
@@ -145,10 +148,10 @@ def _closed_end() -> Any:
 
 
 def _restore_without_compare() -> Any:
-    def by_place(group: ColumnGroup, row: Row | None, entries: list[Entry], _ring: KeyRing, verdicts: Any) -> Rewrite | None:
+    def by_place(group: ColumnGroup, row: Row | None, entries: list[Entry], _aim: AimFor, verdicts: Any) -> Rewrite | None:
         if row is None:
             return None
-        back = Rewrite(row)
+        back = Rewrite(group, row)
         for index, column in enumerate(group.columns):
             stored = row.values[index]
             ours = {entry.path: entry for entry in entries if entry.column == column.id}
@@ -172,7 +175,10 @@ def _page_gap() -> Any:
 
 
 def _inactive_is_current() -> Any:
-    return patch.object(work, "current_keys", lambda rows, provider: frozenset(row.name for row in rows if row.provider == provider))
+    def current_keys(rows: Iterable[DataKey], provider: str, system: System = System.GRAFANA) -> frozenset[str]:
+        return frozenset(key_name(system, row.scope, row.name) for row in rows if row.provider == provider)
+
+    return patch.object(run_keys, "current_keys", current_keys)
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """A full run with several workers at a time, in a process of its own: the product's own operations, over the database that the replicas use.
 
-Rows that Grafana changed between our read and our write are counted at the seam where a worker writes. Two bugs can be planted there, for the soak
-to show that it finds them: `no-compare` (writes whatever stands there now) and `no-sweep` (ends after the first pass).
+Rows that Grafana changed between our read and our write are counted at the seam where a worker writes. Three bugs can be planted, for the soak to show
+that it finds them: `no-compare` (writes whatever stands there now), `no-sweep` (ends after the first pass) and `prune-blindly` (removes data keys
+without waiting and without asking what refers to them, as somebody does by hand).
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,14 +27,14 @@ from reencrypt.errors import TooManyUnreadable
 from reencrypt.grafana import cipher
 from reencrypt.grafana.secret_columns import ColumnGroup
 from reencrypt.grafana.settings import GrafanaSettings, load_settings
-from reencrypt.operations.plan_chunks import MANIFEST
+from reencrypt.operations import preflight, removable
 from reencrypt.operations.run_input import RunInput
 from reencrypt.operations.work import Delivery, Phase, work
 from reencrypt.operations.workspace import Workspace
-from tests.support.local_run import FakeKms, LocalRun
+from tests.support.local_run import FakeKms, LocalRun, manifest_of
 from tests.support.servers import settings_of
 
-PLANTS = ("no-compare", "no-sweep")
+PLANTS = ("no-compare", "no-sweep", "prune-blindly")
 CHUNK_ROWS = 100  # small, so that several workers have something to do
 _SETTLE_MARGIN = 2  # seconds after the caches' time to live: a request under way may write a little later
 _ANSWER_SECONDS = 600.0
@@ -74,7 +76,8 @@ class ParallelRun(LocalRun):
                 position, limit, done = answer["position"], answer["limit"], answer["done"]
 
         with ThreadPoolExecutor(self.workers) as pool:
-            failed = [error for each in [pool.submit(deliver, chunk) for chunk in workspace.store.iter_lines(MANIFEST)] if (error := each.exception())]
+            delivered = [pool.submit(deliver, chunk) for chunk in workspace.store.iter_lines(manifest_of(phase))]
+            failed = [error for each in delivered if (error := each.exception())]
         for error in failed:
             if not isinstance(error, TooManyUnreadable):  # judge_pass tells that one
                 raise error
@@ -113,9 +116,10 @@ def local_run(order: RunOrder, seam: Seam) -> ParallelRun:
     return run
 
 
-def options(order: RunOrder) -> dict[str, Any]:
+def options(order: RunOrder, mode: str = "re-encrypt") -> dict[str, Any]:
     """The run's input. The replicas have the provider, but after a rotation no active key of it that proves so."""
-    settle = 0 if order.plant == "no-sweep" else int(order.cache_seconds) + _SETTLE_MARGIN
+    hasty = order.plant == "prune-blindly" or (order.plant == "no-sweep" and mode == "re-encrypt")
+    settle = 0 if hasty else int(order.cache_seconds) + _SETTLE_MARGIN
     return {"providerReady": True, "settleSeconds": settle, "chunkRows": CHUNK_ROWS, "maxConcurrency": order.workers}
 
 
@@ -129,21 +133,24 @@ class Runner(Child):
         """Waits until it could start a run at once."""
         self._answer()
 
-    def run(self) -> dict[str, Any]:
+    def run(self, mode: str = "re-encrypt") -> dict[str, Any]:
         """One whole run; its report, with `misses`."""
-        self._pipe.send("run")
+        self._pipe.send(mode)
         report: dict[str, Any] = self._answer()
         return report
 
 
 def _main(pipe: Connection, order: RunOrder) -> None:
     try:
+        preflight.SETTLE_MARGIN_SECONDS = _SETTLE_MARGIN  # of this process: a minute would be most of a soak
+        if order.plant == "prune-blindly":
+            removable.references = lambda found: (Counter(), Counter())
         seam = Seam(plant=order.plant)
         run = local_run(order, seam)
         pipe.send(None)
-        while pipe.recv() == "run":
+        while (mode := pipe.recv()) is not None:
             before = seam.misses
-            report = run.run("re-encrypt", **options(order))
+            report = run.run(mode, **options(order, mode))
             pipe.send({**report, "misses": seam.misses - before})
     except Exception as error:  # the soak must not wait for a run that has died of a mistake
         pipe.send(RuntimeError(f"the run died: {type(error).__name__}: {error}"))

@@ -17,6 +17,7 @@
     │   ├── WrongSecretKey         the sample decrypts to garbage
     │   ├── ProviderNotReady       no proof that the running Grafana has the provider
     │   ├── TooManyUnreadable      the failure budget is spent
+    │   ├── UnknownCiphertext      data keys are needed by columns that this product does not re-encrypt
     │   └── IncompleteRun          chunks without an outcome
     ├── AwsRefused                 an AWS service of the run's own (S3, DynamoDB, Secrets Manager) refuses
     ├── InternalError              a bug: names where, never what
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     PROVIDER_UNAVAILABLE = "provider-unavailable"
     AUTHENTICATION_FAILED = "authentication-failed"
     IMPLAUSIBLE_PLAINTEXT = "implausible-plaintext"
+    AMBIGUOUS_KEY = "ambiguous-key"
     MALFORMED_JSON = "malformed-json"
     NOT_A_STRING = "not-a-string"
     TOO_LONG_FOR_COLUMN = "too-long-for-column"
@@ -121,6 +123,10 @@ class ProviderNotReady(SafetyError):
 
 class TooManyUnreadable(SafetyError):
     """More values are unreadable than the run may leave behind; it stops before it touches the rest."""
+
+
+class UnknownCiphertext(SafetyError):
+    """Columns that are in no list hold values under data keys that the run would remove."""
 
 
 class IncompleteRun(SafetyError):

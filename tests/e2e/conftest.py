@@ -25,6 +25,13 @@ region = eu-north-1
 type = sqlite3
 path = {path}
 """
+# A second KMS key, which the roles of the deployment may use too.
+SECOND_PROVIDER = "awskms.second-key"
+SECOND_SECTION = """\
+[security.encryption.awskms.second-key]
+key_id = alias/SecondAlias
+region = eu-north-1
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     """The stack, configured with a database that no test uses."""
     folder = tmp_path_factory.mktemp("aws")
-    ini = INI.format(secret_key=DEFAULT_SECRET_KEY, provider=PROVIDER, path=folder / "none.db")
+    ini = INI.format(secret_key=DEFAULT_SECRET_KEY, provider=PROVIDER, path=folder / "none.db") + SECOND_SECTION
     with Rehearsal(ini, folder / "local", wait_scale=0.002) as rehearsal:
         yield rehearsal
 
@@ -49,9 +56,9 @@ class Sample:
     def __init__(self, deployed: Rehearsal, path: Path, secrets: list[ExpectedValue]) -> None:
         self.deployed, self.path, self.secrets = deployed, path, secrets
 
-    def configure(self, secret_key: str = DEFAULT_SECRET_KEY, provider: str = PROVIDER, path: Path | None = None) -> None:
-        """Puts another grafana.ini in place."""
-        self.deployed.set_grafana_ini(INI.format(secret_key=secret_key, provider=provider, path=path or self.path))
+    def configure(self, secret_key: str = DEFAULT_SECRET_KEY, provider: str = PROVIDER, path: Path | None = None, more: str = "") -> None:
+        """Puts another grafana.ini in place; `more` are further lines of it."""
+        self.deployed.set_grafana_ini(INI.format(secret_key=secret_key, provider=provider, path=path or self.path) + more)
 
     def wait_for_state(self, execution: str, state: str) -> None:
         """Returns when the execution has entered `state`."""

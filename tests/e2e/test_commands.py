@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import json
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.sample import DEFAULT_SECRET_KEY, make_sample
+from reencrypt.operations.modes import Mode
+from tests.support import decryptor
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,7 +54,7 @@ def test_the_rehearsals_of_the_readme_and_the_docs_run_as_written_and_leave_the_
         "[security.encryption.awskms.prod]\nkey_id = 1234abcd-12ab-34cd-56ef-1234567890ab\nregion = eu-north-1\n[database]\npath = grafana.db\n"
     )
     commands = rehearsals()
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         done = run([str(ROOT / "grafana-reencrypt"), *command[1:]], tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -57,6 +64,62 @@ def test_the_rehearsals_of_the_readme_and_the_docs_run_as_written_and_leave_the_
     undone = json.loads((tmp_path / "rehearsal-3" / "2-restore" / "report.json").read_text())
     assert (undone["outcome"], undone["restored_run"]) == ("succeeded", "1-re-encrypt")
     assert undone["totals"]["re_encrypted"] > 10
+    pruned = json.loads((tmp_path / "rehearsal-4" / "3-prune-data-keys" / "report.json").read_text())
+    assert (pruned["outcome"], len(pruned["removed"]["removed"])) == ("succeeded", 3)
+    rotated = tmp_path / "rehearsal-4" / "2-rotate"
+    certificate = json.loads((rotated / "certificate.json").read_text())
+    assert certificate["report_sha256"] == hashlib.sha256((rotated / "report.json").read_bytes()).hexdigest()
+
+
+EVERY_MODE: list[dict[str, Any]] = [
+    {"mode": "rotate-secret-key", "settleSeconds": 0},
+    {"mode": "plan"},
+    {"mode": "re-encrypt", "providerReady": True},
+    {"mode": "verify"},
+    {"mode": "rotate", "providerReady": True},
+    {"mode": "rewrap-data-keys", "provider": "awskms.new", "providerReady": True},
+    {"mode": "prune-data-keys"},
+    {"mode": "restore", "run": "7-prune-data-keys"},
+    {"mode": "rollback"},
+]
+
+
+@pytest.mark.xdist_group("commands")
+def test_a_rehearsal_runs_every_mode_over_a_column_that_is_declared_and_between_two_kms_keys(tmp_path: Path) -> None:
+    secrets = make_sample(tmp_path / "grafana.db", rows=4)
+    with contextlib.closing(sqlite3.connect(tmp_path / "grafana.db")) as db, db:
+        db.execute("CREATE TABLE plugin_account (id INTEGER PRIMARY KEY, kind TEXT, token TEXT)")
+        db.execute("INSERT INTO plugin_account (kind, token) SELECT 'oauth', o_auth_access_token FROM user_auth")
+    (tmp_path / "columns.toml").write_text(
+        '[[secret_column]]\ntable = "plugin_account"\nprimary_key = ["id"]\ncolumn = "token"\nshape = "base64"\nbase64 = "std"\nplaintext = "text"\n'
+        'where = {kind = "oauth"}\n'
+    )
+    (tmp_path / "grafana.ini").write_text(
+        f"[security]\nsecret_key = the new one\nold_secret_key = {DEFAULT_SECRET_KEY}\nencryption_provider = awskms.old\n"
+        "[security.encryption.awskms.old]\nkey_id = 1234abcd-12ab-34cd-56ef-1234567890ab\nregion = eu-north-1\n"
+        "[security.encryption.awskms.new]\nkey_id = alias/new\nregion = eu-north-1\n[database]\npath = grafana.db\n"
+    )
+    assert {request["mode"] for request in EVERY_MODE} == set(Mode)
+    inputs = [text for request in EVERY_MODE for text in ("--input", json.dumps(request))]
+    command = [str(ROOT / "grafana-reencrypt"), "rehearse", "--grafana-ini", "grafana.ini", "--output", "out", "--secret-columns", "columns.toml", *inputs]
+    done = run(command, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    reports = [json.loads((tmp_path / f"out/{number}-{request['mode']}/report.json").read_text()) for number, request in enumerate(EVERY_MODE, 1)]
+    assert [report["outcome"] for report in reports] == ["succeeded"] * len(EVERY_MODE)
+    logins = sum((secret.table, secret.column) == ("user_auth", "o_auth_access_token") for secret in secrets)
+    for report in reports:
+        if report["mode"] not in ("prune-data-keys", "restore"):
+            (declared,) = [column for column in report["columns"] if column["table"] == "plugin_account"]
+            assert (declared["present"], declared["rows"], declared["values"]) == (True, logins, logins)
+        assert report["unknown_ciphertext"] == []
+    rewrapped = reports[5]["rewrapped"]["rewrapped"]
+    assert rewrapped["kms:ReEncrypt"] == 2
+    assert "safe to disable: yes" in done.stdout
+    with contextlib.closing(sqlite3.connect(tmp_path / "out/grafana.db")) as db:
+        assert db.execute("SELECT COUNT(*) FROM data_keys").fetchone() == (0,)
+        stored = [base64.b64decode(token) for (token,) in db.execute("SELECT token FROM plugin_account ORDER BY id")]
+    expected = [secret.plaintext for secret in secrets if (secret.table, secret.column) == ("user_auth", "o_auth_access_token")]
+    assert [decryptor.decrypt(payload, b"the new one", lambda key_id: pytest.fail(f"still under {key_id}")).plaintext for payload in stored] == expected
 
 
 def test_the_benchmark_prints_a_json_object_for_each_case() -> None:

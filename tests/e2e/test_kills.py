@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from cli.deployment import RunResult
-from tests.e2e.conftest import PROVIDER, Sample
-from tests.e2e.test_deployed_stack import READY, assert_readable_under, engine
+from tests.e2e.conftest import PROVIDER, SECOND_PROVIDER, SECOND_SECTION, Sample
+from tests.e2e.test_deployed_stack import READY, assert_readable_under, engine, read_by_the_independent_decryptor
 from tests.support.kills import Killer
 
 STEPS = ["preflight", "plan_chunks", "acquire_lease", "choose_data_key", "process_chunk", "judge_pass", "report"]
 FOR_GOOD = 4  # more than the one further try that the state machine gives a process that died
 
 
-def data_keys(sample: Sample) -> int:
+def data_keys(sample: Sample, provider: str = PROVIDER) -> int:
     with engine(sample.path).connect() as connection:
-        return int(connection.exec_driver_sql("SELECT COUNT(*) FROM data_keys WHERE provider = ?", (PROVIDER,)).scalar_one())
+        return int(connection.exec_driver_sql("SELECT COUNT(*) FROM data_keys WHERE provider = ?", (provider,)).scalar_one())
 
 
 def killing(sample: Sample, step: str, times: int, when: Callable[[], bool] = lambda: True, **options: object) -> RunResult:
@@ -55,6 +55,26 @@ def test_a_run_whose_process_is_killed_once_at_every_step_succeeds_by_itself(sam
     assert result.ended_well, result.headline
     assert result.report is not None
     assert_same_end_state(sample, dict(result.report))
+
+
+def test_a_run_over_data_keys_whose_process_is_killed_once_at_every_step_succeeds_by_itself(sample: Sample) -> None:
+    sample.configure(provider=SECOND_PROVIDER, more=SECOND_SECTION)
+    for request, steps in (
+        ({"mode": "rewrap-data-keys", "providerReady": True}, ("rewrap_data_keys",)),
+        ({"mode": "rollback", "settleSeconds": 0}, ("judge_scan", "process_chunk", "remove_data_keys")),
+    ):
+        sample.deployed.cold_start()
+        once = dict.fromkeys(steps, 1)
+        with Killer(sample.deployed.aws.process_id, once) as killer:
+            result = sample.deployed.run(request)
+        assert killer.killed == once
+        assert result.ended_well, result.headline
+        assert result.report is not None
+        assert (result.report["outcome"], result.report["totals"]["values"]) == ("succeeded", 53)
+        under = read_by_the_independent_decryptor(sample)
+        assert {key for key in under.values() if key[0]} == ({(SECOND_PROVIDER, True), (SECOND_PROVIDER, False)} if request["mode"] != "rollback" else set())
+    assert set(under) == {None}
+    assert data_keys(sample, SECOND_PROVIDER) == 0
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step != "process_chunk"])
@@ -117,5 +137,3 @@ def _children(sample: Sample, run: str) -> list[Any]:
         for child in sfn.list_executions(mapRunArn=listed["mapRunArn"])["executions"]:
             found.append(sfn.get_execution_history(executionArn=child["executionArn"])["events"])
     return found
-
-

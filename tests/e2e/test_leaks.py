@@ -140,7 +140,7 @@ def collect(made: Emitted) -> dict[str, list[Emission]]:
         "function": [_as_json(f"function {found['FunctionName']}", found) for found in deployed.client("lambda").list_functions()["Functions"]],
         "metric": [_as_json("metrics", entry) for entry in deployed.client("cloudwatch").list_metrics()["Metrics"]],
         "report": [Emission(f"report of {name}", json.dumps(result.report).encode()) for name, result in made.ended.items() if result.report]
-        + [Emission(f"report.html of {name}", result.html.encode()) for name, result in made.ended.items() if result.html],
+        + [Emission(f"{file} of {name}", text.encode()) for name, result in made.ended.items() for file, text in result.files.items()],
         **made.received,
     }
 

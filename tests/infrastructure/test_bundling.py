@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.bundling import SOURCE, PipBundling, local_architecture, pip_target, source_hash
+from infra.bundling import DECLARED_COLUMNS, SOURCE, PipBundling, local_architecture, pip_target, source_hash
 from infra.settings import DeploymentSettings
+from reencrypt.grafana import secret_columns
 
 DEFAULT = DeploymentSettings(grafana_ini_secret="grafana/ini")
 
@@ -50,7 +51,9 @@ def test_another_source_name_python_or_architecture_is_another_hash(tmp_path: Pa
     added = source_hash(_sources(tmp_path / "added", package__other_py=""), "3.13", "arm64")
     python = source_hash(tmp_path / "base", "3.12", "arm64")
     machine = source_hash(tmp_path / "base", "3.13", "x86_64")
-    assert len({base, changed, added, python, machine}) == 5
+    declaring = source_hash(tmp_path / "base", "3.13", "arm64", "[[secret_column]]")
+    declaring_more = source_hash(tmp_path / "base", "3.13", "arm64", "[[secret_column]]\n")
+    assert len({base, changed, added, python, machine, declaring, declaring_more}) == 7
 
 
 def test_a_bundle_holds_the_sources_and_no_cache(tmp_path: Path) -> None:
@@ -60,6 +63,21 @@ def test_a_bundle_holds_the_sources_and_no_cache(tmp_path: Path) -> None:
     out.mkdir()
     assert PipBundling(source, "3.14" if sys.version_info[:2] != (3, 14) else "3.13", local_architecture()).try_bundle(str(out))
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()) == ["package/module.py", "requirements.txt"]
+
+
+def test_a_bundle_holds_what_the_settings_declare_where_the_functions_look_for_it_and_nothing_else_there(tmp_path: Path) -> None:
+    assert SOURCE / DECLARED_COLUMNS == secret_columns.DECLARED
+    source = _sources(tmp_path / "source", reencrypt__grafana__x_py="")
+    tried_out = source / DECLARED_COLUMNS
+    before = source_hash(source, "3.13", "arm64")
+    tried_out.write_text("left behind by somebody")
+    assert source_hash(source, "3.13", "arm64") == before
+    for text in ("", "# ä\n"):
+        out = tmp_path / f"out{len(text)}"
+        out.mkdir()
+        PipBundling(source, "3.14" if sys.version_info[:2] != (3, 14) else "3.13", local_architecture(), text).try_bundle(str(out))
+        assert (out / DECLARED_COLUMNS).exists() == bool(text)
+        assert not text or (out / DECLARED_COLUMNS).read_text(encoding="utf-8") == text
 
 
 def test_a_bundle_for_the_running_python_ships_its_byte_code(tmp_path: Path) -> None:

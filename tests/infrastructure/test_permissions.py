@@ -8,20 +8,25 @@ import pytest
 
 from tests.infrastructure.conftest import KEY_ARNS, Synthesized
 
-READS_GRAFANA = {"secretsmanager:GetSecretValue", "kms:Decrypt", "sts:AssumeRole"}
-READ, WRITE, LIST = "s3:GetObject", "s3:PutObject", "s3:ListBucket"
+READS_ROWS = {"secretsmanager:GetSecretValue", "kms:Decrypt"}
+READS_GRAFANA = READS_ROWS | {"sts:AssumeRole"}
+RUN_OBJECTS = {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
 RENEW = "dynamodb:UpdateItem"
 JOURNAL_KEY = {"kms:GenerateDataKey", "kms:Decrypt"}
+KEEPS_JOURNAL = {"process_chunk", "rewrap_data_keys", "remove_data_keys"}
 EXPECTED = {
-    "preflight": READS_GRAFANA | {READ, WRITE, LIST},
-    "plan_chunks": READS_GRAFANA | {READ, WRITE, LIST},
+    "preflight": READS_GRAFANA | RUN_OBJECTS | {"kms:DescribeKey"},
+    "plan_chunks": READS_ROWS | RUN_OBJECTS,
     "acquire_lease": {"dynamodb:PutItem", "dynamodb:GetItem"},
-    "choose_data_key": READS_GRAFANA | {READ, WRITE, "kms:Encrypt"},
-    "process_chunk": READS_GRAFANA | {READ, WRITE, LIST, RENEW} | JOURNAL_KEY,
-    "narrow_chunk": {"secretsmanager:GetSecretValue", READ, WRITE, LIST},
-    "judge_pass": {READ, WRITE, LIST, RENEW},
-    "report": {READ, WRITE, LIST},
-    "report_failure": {READ, WRITE, LIST},
+    "choose_data_key": READS_GRAFANA | RUN_OBJECTS | {"kms:Encrypt"},
+    "process_chunk": READS_GRAFANA | RUN_OBJECTS | {RENEW} | JOURNAL_KEY,
+    "narrow_chunk": READS_ROWS | RUN_OBJECTS,
+    "judge_pass": RUN_OBJECTS | {RENEW},
+    "rewrap_data_keys": READS_GRAFANA | RUN_OBJECTS | {RENEW, "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo"} | JOURNAL_KEY,
+    "judge_scan": READS_ROWS | RUN_OBJECTS | {RENEW},
+    "remove_data_keys": READS_ROWS | RUN_OBJECTS | {RENEW} | JOURNAL_KEY,
+    "report": RUN_OBJECTS,
+    "report_failure": RUN_OBJECTS,
     "release_lease": {"dynamodb:DeleteItem"},
     "end_failed": set(),
 }
@@ -56,17 +61,18 @@ def test_each_function_may_do_exactly_what_the_table_says(everything: Synthesize
 
 
 def test_without_kms_keys_and_role_no_function_may_use_kms_or_assume_a_role(minimal: Synthesized) -> None:
-    absent = {"kms:Decrypt", "kms:Encrypt", "sts:AssumeRole"}
+    absent = {"kms:Decrypt", "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey", "sts:AssumeRole"}
     assert {name: set(actions) for name, actions in _granted(minimal).items()} == {
-        name: (actions - absent) | EVERY_FUNCTION | (JOURNAL_KEY if name == "process_chunk" else set()) for name, actions in EXPECTED.items()
+        name: (actions - absent) | EVERY_FUNCTION | (JOURNAL_KEY if name in KEEPS_JOURNAL else set()) for name, actions in EXPECTED.items()
     }
 
 
 def test_kms_grants_name_exactly_the_keys_of_the_settings_and_the_journals_own(everything: Synthesized) -> None:
     (journal_key,) = (name for name in everything.resources("AWS::KMS::Key") if "Journal" in name)
     for name, actions in _granted(everything).items():
-        own = [{"Fn::GetAtt": [journal_key, "Arn"]}] if name == "process_chunk" else []
-        assert actions.get("kms:Encrypt", list(KEY_ARNS)) == list(KEY_ARNS)
+        own = [{"Fn::GetAtt": [journal_key, "Arn"]}] if name in KEEPS_JOURNAL else []
+        for action in ("kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey"):
+            assert actions.get(action, list(KEY_ARNS)) == list(KEY_ARNS)
         assert actions.get("kms:GenerateDataKey", []) == own
         assert actions.get("kms:Decrypt", []) in ([], [*KEY_ARNS, *own])
 
@@ -76,12 +82,12 @@ def test_only_network_and_tracing_actions_have_no_resource(stack: Synthesized) -
         assert {action.split(":")[0] for action, resources in actions.items() if "*" in resources} <= {"ec2", "xray"}
 
 
-def test_run_objects_are_readable_and_writable_under_runs_only_and_the_journal_by_its_writer_only(stack: Synthesized) -> None:
+def test_run_objects_are_readable_and_writable_under_runs_only_and_the_journal_by_its_writers_only(stack: Synthesized) -> None:
     for name, actions in _granted(stack).items():
         for action in ("s3:GetObject", "s3:PutObject"):
             found = [resource["Fn::Join"][1][-1] for resource in actions.get(action, [])]
             assert found in ([], ["/runs/*"], ["/runs/*", "/journal/*"])
-            assert "/journal/*" not in found or name == "process_chunk"
+            assert "/journal/*" not in found or name in (KEEPS_JOURNAL if action == "s3:PutObject" else {"process_chunk"})
 
 
 def test_no_role_has_a_managed_policy(stack: Synthesized) -> None:

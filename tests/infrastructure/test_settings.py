@@ -11,10 +11,20 @@ from pathlib import Path
 import pytest
 
 from infra.settings import DeploymentSettings, SettingsError, VpcSettings, load_settings
+from reencrypt.grafana.secret_columns import declared
 from tests.infrastructure.conftest import ROOT
 
 INI = 'grafana_ini_secret = "grafana/ini"\n'
 EXAMPLE = (ROOT / "deployment.example.toml").read_text()
+COLUMN = """
+[[secret_column]]
+table = "setting"
+primary_key = ["id"]
+column = "encrypted_value"
+shape = "base64"
+base64 = "std"
+plaintext = "text"
+"""
 WRONG = {
     "kms_key_arn = []": "kms_key_arn: unknown setting; did you mean kms_key_arns?",
     "entirely_unknown_zzz = 1": "entirely_unknown_zzz: unknown setting; known: stack_name, ",
@@ -43,6 +53,13 @@ WRONG = {
     '[vpc]\nvpc_id = "vpc-1"': "vpc.subnet_ids: is missing; one or more private subnets",
     '[vpc]\nvpc_id = "vpc-1"\nsubnet_ids = ["subnet-1"]\navailability_zones = ["a", "b"]\nsecurity_group_ids = ["sg-1"]':
         "vpc: availability_zones must name the zone of each subnet",
+    '[[secret_column]]\ntable = "setting"': "secret_column[0].primary_key: is missing; the columns of the primary key",
+    COLUMN + "nullable = true": "secret_column[0].nullable: unknown setting; did you mean table?",
+    COLUMN.replace('"std"', '"none"'): 'secret_column[0]: base64: is not allowed with the shape base64; allowed: "std" (padded) or "rawstd" (unpadded)',
+    COLUMN.replace('"setting"', '"data_keys"'): "secret_column[0]: table: data_keys holds data keys",
+    COLUMN + COLUMN: "[[secret_column]] number 2 (setting.encrypted_value): setting.encrypted_value is in the list already",
+    COLUMN + "where = {kind = 1}": "secret_column[0].where.kind: is not allowed; allowed: a table of columns and texts",
+    COLUMN + 'json_paths = [{path = "a..b"}]': "secret_column[0].json_paths[0].path: is not allowed; allowed: keys joined by dots",
     "max_concurrency = 2027-01-01": "dates and times are written as texts, in quotes",
     "max_concurrency": "is not TOML",
 }  # fmt: skip
@@ -89,10 +106,19 @@ def test_the_example_is_valid_as_it_is_and_with_every_setting_uncommented(tmp_pa
 
 def test_the_example_shows_the_defaults(tmp_path: Path) -> None:
     full = _load(tmp_path, re.sub(r"(?m)^#(?=\S)", "", EXAMPLE))
-    examples = {"grafana_ini_secret", "grafana_environment_secret", "account", "region", "kms_key_arns", "kms_role_to_assume", "schedule", "vpc"}
+    examples = {"grafana_ini_secret", "grafana_environment_secret", "account", "region", "kms_key_arns", "kms_role_to_assume", "secret_column", "schedule",
+                "vpc"}  # fmt: skip
     for name, field in DeploymentSettings.model_fields.items():
         if name not in examples:
             assert getattr(full, name) == field.default, name
+
+
+def test_declared_columns_reach_the_functions_as_they_were_declared(tmp_path: Path) -> None:
+    assert _load(tmp_path, INI).declared_columns == ""
+    text = COLUMN + 'where = {kind = "an \\"o\\" \\\\ ä"}\nenvelope = false\n'
+    assert declared(_load(tmp_path, INI + text).declared_columns) == declared(text)
+    full = _load(tmp_path, re.sub(r"(?m)^#(?=\S)", "", EXAMPLE))
+    assert [column.id for column in declared(full.declared_columns)] == ["setting.encrypted_value", "my_plugin_account.options/oauth"]
 
 
 def _app(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -89,7 +89,7 @@ def test_kms_that_refuses_after_the_first_chunk_costs_no_value_and_is_named(
 
 def test_kms_that_refuses_between_writing_and_verifying_fails_the_run_and_no_value(golden_database: GoldenDatabase, aws: FaultyAws) -> None:
     chunks: list[int] = []
-    HandlerRun("first", {"mode": "plan", "tables": TABLES, "chunkRows": 5}, chunks.append)
+    HandlerRun("first", {"mode": "verify", "tables": TABLES, "chunkRows": 5}, chunks.append)
 
     def break_kms(count: int) -> None:
         if count == len(chunks):

@@ -10,19 +10,19 @@ import pytest
 import sqlalchemy as sa
 
 from reencrypt.errors import ConfigurationError, KeyAccessDenied, KeyUnusable
-from reencrypt.grafana.secret_columns import secret_columns
+from reencrypt.grafana.secret_columns import ALL_SYSTEMS, secret_columns
 from tests.support import decryptor, snapshot
 from tests.support.golden import KMS_SECTION, GoldenDatabase
 from tests.support.local_run import KMS, LocalRun
 
-SECRET_PLACES = {(column.table, column.column) for column in secret_columns()}
+SECRET_PLACES = {(column.table, column.column) for column in secret_columns(*ALL_SYSTEMS)}
 # Its reader knows no data keys, so a payload under one must never be written there.
 NEVER_ENVELOPED = "alert_notification"
 SQLITE = pytest.mark.parametrize("golden_database", ["12.4.0-sqlite"], indirect=True)
 
 
 def entries(database: GoldenDatabase) -> list[dict[str, Any]]:
-    """What expected.json lists of the system that this product covers."""
+    """What expected.json lists of Grafana's own store."""
     return [entry for entry in database.expected["values"] if entry["form"] != "split-gcm"]
 
 
@@ -64,19 +64,22 @@ def test_plan_counts_what_is_there_and_writes_nothing(golden_database: GoldenDat
     report = local_run(golden_database, tmp_path).run("plan")
     assert (report["outcome"], report["error"]) == ("succeeded", None)
     sums(report)
-    wanted = entries(golden_database)
+    wanted = golden_database.expected["values"]
     counted = {(column["table"], column["column"]): column["values"] - column["empty"] for column in report["columns"] if column["present"]}
     for place in SECRET_PLACES:
         assert counted.get(place, 0) == sum((entry["table"], entry["column"]) == place for entry in wanted), place
     census: dict[str, int] = {}
     for entry in wanted:
-        key = entry["key_id"] or "secret_key"
+        key = f"{entry['pk']['namespace']}/{entry['key_id']}" if entry["form"] == "split-gcm" else entry["key_id"] or "secret_key"
         census[key] = census.get(key, 0) + 1
     assert report["census"]["before"] == census
-    assert {key["id"]: key["values"] for key in report["data_keys"]} == {
-        key["name"]: census.get(key["name"], 0) for key in golden_database.expected["data_keys"]
+    listed = {key["id"] if key["namespace"] is None else f"{key['namespace']}/{key['id']}": key["values"] for key in report["data_keys"]}
+    assert {name: values for name, values in listed.items() if "/" not in name} == {
+        key["name"]: census.get(key["name"], 0) for key in golden_database.expected["data_keys"] if key.get("namespace") is None
     }
-    assert report["totals"]["re_encrypted"] == len(wanted) - 1, "all but the one whose reader knows no data keys"
+    assert {name: values for name, values in listed.items() if "/" in name and values} == {name: count for name, count in census.items() if "/" in name}
+    assert (report["unknown_ciphertext"], report["scan"]["tables"] > 20) == ([], True)
+    assert report["totals"]["re_encrypted"] == len(entries(golden_database)) - 1, "all but the one whose reader knows no data keys"
     assert report["next_input"] == {"mode": "re-encrypt"}
     public = golden_database.expected["secret_key"] == "SW2YcwTIb9zpOOhoPsMm"
     assert any("public default" in note for note in report["notes"]) is public
@@ -99,14 +102,14 @@ def test_re_encrypt_leaves_every_plaintext_readable_and_touches_nothing_else(gol
     verified = run.run("verify", provider=provider)
     assert verified["outcome"] == "succeeded"
     assert verified["totals"]["re_encrypted"] == 0
-    assert verified["totals"]["already_current"] == len(entries(golden_database))
+    assert verified["totals"]["already_current"] == len(golden_database.expected["values"])
 
     again = run.run("re-encrypt", provider=provider, providerReady=True)
     assert (again["outcome"], again["totals"]["re_encrypted"]) == ("succeeded", 0)
     assert snapshot.difference(after, snapshot.take(golden_database.engine)) == [], "a second run writes nothing"
 
     forced = run.run("re-encrypt", provider=provider, providerReady=True, force=True)
-    assert forced["totals"]["re_encrypted"] == len(entries(golden_database)) - 1
+    assert forced["totals"]["re_encrypted"] == len(golden_database.expected["values"]) - 1
     assert_all_readable(golden_database, run, provider)
 
 
@@ -282,7 +285,7 @@ def test_only_the_named_tables_are_touched(golden_database: GoldenDatabase, tmp_
 @SQLITE
 def test_a_database_without_secrets_is_a_failure(golden_database: GoldenDatabase, tmp_path: Path) -> None:
     with golden_database.engine.begin() as connection:
-        for table in dict.fromkeys(column.table for column in secret_columns()):
+        for table in dict.fromkeys(column.table for column in secret_columns(*ALL_SYSTEMS)):
             connection.execute(sa.text(f"DELETE FROM {table}"))
     run = local_run(golden_database, tmp_path)
     assert run.run("plan")["outcome"] == "nothing-found"

@@ -125,6 +125,15 @@ def damaged(statement: str, **options: object) -> Provoke:
     return provoke
 
 
+REWRAP: dict[str, object] = {"mode": "rewrap-data-keys"}
+TWO_KEYS = INI.replace(f"secret_key = {SECRET_KEY}", f"secret_key = {OTHER_KEY}\nold_secret_key = {SECRET_KEY}")
+TWO_WRONG_KEYS = TWO_KEYS.replace(SECRET_KEY, f"neither-{SECRET_KEY}")
+
+
+def mode_of(mode: str, **options: object) -> Provoke:
+    return lambda case: case.functions.run({"mode": mode, **options})
+
+
 def another_run(case: Case) -> str | None:
     Lease(case.functions.lease_table, case.functions.dynamodb).acquire("arn:of:another:run", 600)
     return case.functions.run(WRITE)
@@ -186,6 +195,18 @@ NEITHER = None  # the run ends without an error: what went wrong is counted
 PROVOKED: dict[str, tuple[str | None, Provoke]] = {
     "nothing wrong": (NEITHER, lambda case: case.functions.run(WRITE)),
     "a restore": (NEITHER, lambda case: case.functions.run(WRITE) or case.functions.run({"mode": "restore", "run": case.functions.name})),
+    "a rotation": (NEITHER, mode_of("rotate", providerReady=True)),
+    "data keys wrapped anew": (NEITHER, mode_of("rewrap-data-keys", providerReady=True)),
+    "a data key that cannot be wrapped anew": (
+        NEITHER, damaged("UPDATE data_keys SET encrypted_data = substr(encrypted_data, 1, 45) WHERE active = 0", **REWRAP),
+    ),
+    "a rollback": (NEITHER, mode_of("rollback")),
+    "a rollback undone": (NEITHER, lambda case: mode_of("rollback")(case) or case.functions.run({"mode": "restore", "run": case.functions.name})),
+    "a rotation of secret_key": (NEITHER, ini_with("", TWO_KEYS, then=mode_of("rotate-secret-key", settleSeconds=0))),
+    "a rotation from a wrong secret_key": ("WrongSecretKey", ini_with("", TWO_WRONG_KEYS, then=mode_of("rotate-secret-key", settleSeconds=0))),
+    "a rotation without the old secret_key": ("ConfigurationError", mode_of("rotate-secret-key", settleSeconds=0)),
+    "unknown columns": ("UnknownCiphertext", damaged("CREATE TABLE setting AS SELECT * FROM secrets", mode="rollback")),
+    "a prune": (NEITHER, lambda case: case.functions.run(WRITE) or case.functions.run({"mode": "prune-data-keys"})),
     "another secret_key": ("WrongSecretKey", ini_with("", INI.replace(SECRET_KEY, OTHER_KEY))),
     "no provider in Grafana": ("ProviderNotReady", lambda case: case.functions.run({"mode": "re-encrypt"})),
     "too many unreadable": ("TooManyUnreadable", damaged(MANY, unreadableBudget=0)),

@@ -17,7 +17,7 @@ from reencrypt.database.database import Database, Row
 from reencrypt.database.statements import Key
 from reencrypt.errors import DatabaseBusy, TooManyUnreadable
 from reencrypt.grafana import cipher
-from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn, secret_columns
+from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn, System, secret_columns
 from reencrypt.operations import samples
 from reencrypt.operations.choose_data_key import DATA_KEY
 from reencrypt.operations.narrow import narrow
@@ -195,8 +195,8 @@ def test_rows_with_text_keys_are_set_apart_too(golden_database: GoldenDatabase, 
 
 @EACH_ENGINE
 def test_rows_with_composite_keys_are_set_apart_too(golden_database: GoldenDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def composite() -> tuple[SecretColumn, ...]:
-        return tuple(replace(column, primary_key=("namespace", "id")) if column.table == "secrets" else column for column in secret_columns())
+    def composite(*systems: System) -> tuple[SecretColumn, ...]:
+        return tuple(replace(column, primary_key=("namespace", "id")) if column.table == "secrets" else column for column in secret_columns(*systems))
 
     monkeypatch.setattr(database_module, "secret_columns", composite)
     rows = with_many_secrets(golden_database, 30)
@@ -278,7 +278,7 @@ def test_workers_that_always_die_end_the_run_and_do_not_quarantine_the_database(
 def test_a_worker_that_finished_and_died_on_its_way_back_is_not_narrowed(golden_database: GoldenDatabase, tmp_path: Path) -> None:
     run = MortalRun(golden_database.settings(), tmp_path)
     assert run.run("plan", tables=["secrets"])["outcome"] == "succeeded"
-    [chunk] = run.store.iter_lines(MANIFEST)
+    chunk = next(run.store.iter_lines(MANIFEST))
     workspace = replace(run.workspace(), store=run.store.of_run("run-1"))
     answer = narrow(RunInput(tables=("secrets",)), Delivery(Phase.PROCESS, chunk, None), workspace)
     assert (answer["done"], answer["rows"]) == (True, len(ids(golden_database)))

@@ -34,7 +34,8 @@ def test_beside_live_replicas_nothing_is_lost_and_no_user_gets_an_error(engine: 
         result = soak(url, tmp_path, SHORT)
     assert broken_promises(result) == []
     assert result.live.values > SHORT.values / 2
-    assert all(run["totals"]["re_encrypted"] and run["sweeps"] for run in result.runs)
+    assert all(run["totals"]["re_encrypted"] and run["sweeps"] for run in result.runs if run["mode"] != "prune-data-keys")
+    assert sum(len(run["removed"]["removed"]) for run in result.runs if run["mode"] == "prune-data-keys"), "and data keys went, too"
     assert result.beside.tally.writes
     assert result.forced_misses > SHORT.misses / 2
 
@@ -42,6 +43,12 @@ def test_beside_live_replicas_nothing_is_lost_and_no_user_gets_an_error(engine: 
 def test_the_soak_finds_a_run_that_writes_without_comparing(mysql_server: sa.URL, tmp_path: Path) -> None:
     with servers.new_database(mysql_server) as url:
         assert _forced(url, tmp_path, "no-compare").overwritten
+
+
+def test_the_soak_finds_a_prune_that_does_not_ask_what_refers_to_the_keys(mysql_server: sa.URL, tmp_path: Path) -> None:
+    with servers.new_database(mysql_server) as url:
+        result = soak(url, tmp_path, replace(SHORT, cache_seconds=20, plant="prune-blindly", misses=1))
+    assert result.live.lost or result.forced.lost
 
 
 @pytest.fixture

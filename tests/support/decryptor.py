@@ -6,6 +6,7 @@ Written from the format's description alone, so that a misunderstanding in the p
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -49,7 +50,7 @@ def decrypt(payload: bytes, secret_key: bytes, data_key: Callable[[str], bytes])
         _, name, payload = payload.split(b"*", 2)
         algorithm = unbase64(name).decode() if name else "aes-cfb"
     salt, body = payload[:8], payload[8:]
-    key = hashlib.pbkdf2_hmac("sha256", password, salt, 10_000, 32)
+    key = _derived(password, salt)
     if algorithm == "aes-gcm":
         return Found(AESGCM(key).decrypt(body[:12], body[12:], None), key_id)
     if algorithm != "aes-cfb":
@@ -58,16 +59,30 @@ def decrypt(payload: bytes, secret_key: bytes, data_key: Callable[[str], bytes])
     return Found(stream.update(body[16:]) + stream.finalize(), key_id)
 
 
-class Reader:
-    """Reads values of one database. `unwrap` has a function for each further provider: a row's encrypted_data to its 16 bytes.
+@functools.lru_cache(maxsize=4096)  # half the values of a database have few salts, since a writer pays for each
+def _derived(password: bytes, salt: bytes) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", password, salt, 10_000, 32)
 
-    `manager_key` is the secrets manager's own secret_key; its values (`split-gcm`) cannot be read without.
+
+def decrypt_as_8(payload: bytes, secret_key: bytes, data_key: Callable[[str], bytes]) -> Found:
+    """Reads one payload as Grafana 8.x without envelopes does: whatever stands there is a salt, an IV and a ciphertext."""
+    stream = Cipher(AES(_derived(secret_key, payload[:8])), CFB(payload[8:24])).decryptor()
+    return Found(stream.update(payload[24:]) + stream.finalize(), None)
+
+
+class Reader:
+    """Reads values of one database. `unwrap` has a function for each further provider of either store: a row's encrypted_data to its 16 bytes.
+
+    `manager_key` is the secrets manager's own secret_key; its values (`split-gcm`) cannot be read without. `payload` reads one payload of Grafana's
+    own store. Where a `secret_key` is being changed, one reader for each key reads what is under that key, and nothing else.
     """
 
     def __init__(
-        self, engine: sa.Engine, secret_key: str, unwrap: Mapping[str, Callable[[bytes], bytes]] | None = None, manager_key: str | None = None
-    ) -> None:
+        self, engine: sa.Engine, secret_key: str, unwrap: Mapping[str, Callable[[bytes], bytes]] | None = None, manager_key: str | None = None,
+        payload: Callable[[bytes, bytes, Callable[[str], bytes]], Found] = decrypt,
+    ) -> None:  # fmt: skip
         self._engine, self._secret_key, self._manager_key = engine, secret_key.encode(), (manager_key or "").encode()
+        self._payload = payload
         self._unwrapped: dict[str, bytes] = {}
         own = {"secretKey.v1": lambda wrapped: decrypt(wrapped, self._secret_key, _no_key).plaintext}
         self._unwrap: dict[str, Callable[[bytes], bytes]] = {**own, **(unwrap or {})}
@@ -91,21 +106,22 @@ class Reader:
         with self._engine.connect() as connection:
             stored = connection.execute(sa.text(f"SELECT {quote(entry['column'])} FROM {quote(entry['table'])} WHERE {condition}"), entry["pk"]).scalar_one()
         if (entry["table"], entry["column"]) in RAW_COLUMNS:
-            return decrypt(bytes(stored), self._secret_key, self.data_key)
+            return self._payload(bytes(stored), self._secret_key, self.data_key)
         if entry["path"]:
             stored = json.loads(stored)
             for step in entry["path"]:
                 stored = stored[step]
-        return decrypt(unbase64(stored), self._secret_key, self.data_key)
+        return self._payload(unbase64(stored), self._secret_key, self.data_key)
 
     def _read_split(self, entry: Mapping[str, Any]) -> Found:
         """A value of the secrets manager: its data key stands in a column beside it, and keys belong to a namespace."""
         value = "SELECT encrypted_data, data_key_id FROM secret_encrypted_value WHERE namespace = :namespace AND name = :name AND version = :version"
-        key = "SELECT encrypted_data FROM secret_data_key WHERE namespace = :namespace AND uid = :uid"
+        key = "SELECT provider, encrypted_data FROM secret_data_key WHERE namespace = :namespace AND uid = :uid"
         with self._engine.connect() as connection:
             stored, key_id = connection.execute(sa.text(value), entry["pk"]).one()
-            wrapped = connection.execute(sa.text(key), {"namespace": entry["pk"]["namespace"], "uid": key_id}).scalar_one()
-        data_key = decrypt(bytes(wrapped), self._manager_key, _no_key).plaintext
+            provider, wrapped = connection.execute(sa.text(key), {"namespace": entry["pk"]["namespace"], "uid": key_id}).one()
+        unwrap = self._unwrap.get(provider)
+        data_key = decrypt(bytes(wrapped), self._manager_key, _no_key).plaintext if unwrap is None else unwrap(bytes(wrapped))
         return Found(decrypt(bytes(stored), data_key, _no_key).plaintext, key_id)
 
 

@@ -25,12 +25,15 @@ from reencrypt.handlers import (
     choose_data_key,
     end_failed,
     judge_pass,
+    judge_scan,
     plan_chunks,
     preflight,
     process_chunk,
     release_lease,
+    remove_data_keys,
     report,
     report_failure,
+    rewrap_data_keys,
     workspace,
 )
 from reencrypt.providers.awskms import AwsKmsProvider
@@ -69,6 +72,13 @@ class KmsClient:
     def decrypt(self, *, CiphertextBlob: bytes) -> dict[str, bytes]:  # noqa: N803 - AWS's names
         self._check()
         return {"Plaintext": AESGCM(self.key).decrypt(CiphertextBlob[4:16], CiphertextBlob[16:], None)}
+
+    def re_encrypt(self, *, CiphertextBlob: bytes, DestinationKeyId: str) -> dict[str, bytes]:  # noqa: N803 - AWS's names
+        return self.encrypt(KeyId=DestinationKeyId, Plaintext=self.decrypt(CiphertextBlob=CiphertextBlob)["Plaintext"])
+
+    def describe_key(self, *, KeyId: str) -> dict[str, dict[str, str]]:  # noqa: N803 - AWS's names
+        self._check()
+        return {"KeyMetadata": {"Arn": f"arn:aws:kms:eu-north-1:111122223333:key/of-{KeyId.rpartition('/')[2]}"}}
 
     def _check(self) -> None:
         if self.fails is not None:
@@ -111,6 +121,7 @@ class Functions:
         """A whole execution. The class name of the error that ended it, None where none did; `name` is its run's."""
         workspace._settings.cache_clear()
         workspace._providers_of.cache_clear()
+        workspace._manager_providers_of.cache_clear()
         self._number += 1
         common = {"run": self.name, "input": request, "execution": EXECUTION, "started": "2026-11-25T03:00:00Z"}
         try:
@@ -160,14 +171,35 @@ class Functions:
             self._call("acquire_lease", acquire_lease.handler, common)
         if summary["encrypts"]:
             self._call("choose_data_key", choose_data_key.handler, common)
-        self._pass(common, plan["manifest"], "process")
-        if summary["writes"]:
-            judged = self._call("judge_pass", judge_pass.handler, {**common, "number": 0})
-            while judged["next"] != "verify":
-                self._pass(common, plan["manifest"], judged["phase"])
-                judged = self._call("judge_pass", judge_pass.handler, {**common, "number": judged["number"]})
-            self._pass(common, plan["manifest"], "verify")
+        if not summary["surveys"] or self._looks_everywhere(common, plan["everything"], "survey"):
+            self._over_the_values(common, plan["manifest"], summary)
+            if summary["removes"]:
+                self._looks_everywhere(common, plan["everything"], "scan")
         self._keep(self._call("report", report.handler, common))
+
+    def _over_the_values(self, common: dict[str, Any], manifest: str, summary: dict[str, Any]) -> None:
+        self._pass(common, manifest, "process")
+        if not summary["writes"]:
+            return
+        judged = self._call("judge_pass", judge_pass.handler, {**common, "number": 0})
+        while judged["next"] in ("settle", "sweep"):
+            self._pass(common, manifest, judged["phase"])
+            judged = self._call("judge_pass", judge_pass.handler, {**common, "number": judged["number"]})
+        if judged["next"] == "rewrap":
+            while not self._call("rewrap_data_keys", rewrap_data_keys.handler, common)["done"]:
+                pass
+        self._pass(common, manifest, "verify")
+
+    def _looks_everywhere(self, common: dict[str, Any], manifest: str, phase: str) -> bool:
+        """Looks through every column until that leads on; True where it is to the values."""
+        while True:
+            self._pass(common, manifest, phase)
+            judged = self._call("judge_scan", judge_scan.handler, {**common, "phase": phase})
+            if judged["next"] == "remove":
+                self._call("remove_data_keys", remove_data_keys.handler, common)
+            if judged["next"] in ("process", "remove"):
+                return bool(judged["next"] == "process")
+            phase = judged["phase"]
 
     def _pass(self, common: dict[str, Any], manifest: str, phase: str) -> None:
         for line in (self.folder / RUNS / manifest).read_text().splitlines():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,14 +23,19 @@ from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate
 from reencrypt.operations import report, run_input
 from reencrypt.operations.choose_data_key import choose_data_key
 from reencrypt.operations.judge_pass import Next, judge_pass
-from reencrypt.operations.plan_chunks import MANIFEST, plan_chunks
+from reencrypt.operations.judge_scan import After, judge_scan
+from reencrypt.operations.plan_chunks import EVERYTHING_MANIFEST, MANIFEST, plan_chunks
 from reencrypt.operations.preflight import preflight
+from reencrypt.operations.remove_data_keys import remove_data_keys
 from reencrypt.operations.report import Times
+from reencrypt.operations.rewrap import rewrap
 from reencrypt.operations.run_input import RunInput
 from reencrypt.operations.safeguards import CountingPulse
 from reencrypt.operations.work import Delivery, Phase, work
 from reencrypt.operations.workspace import Workspace
 from reencrypt.providers import Provider
+from reencrypt.providers.awskms import KmsOptions
+from reencrypt.providers.registry import manager_providers_for, old_manager_providers_for
 from reencrypt.providers.secret_key import SecretKeyProvider
 from reencrypt.storage.bucket import FolderBucket
 from reencrypt.storage.journal import Journal
@@ -66,6 +71,11 @@ class FakeKms:
             raise self.fails
 
 
+def manifest_of(phase: Phase) -> str:
+    """The manifest that a pass goes over."""
+    return EVERYTHING_MANIFEST if phase in (Phase.SURVEY, Phase.SCAN) else MANIFEST
+
+
 @dataclass
 class LocalRun:
     """Runs over one database; each call of `run` is an execution of its own. `wrap_database` may put a meddler between."""
@@ -78,10 +88,11 @@ class LocalRun:
     settle: Callable[[int], None] = lambda seconds: None
     journals: bool = True
     number: int = 0
+    more_kms: Sequence[FakeKms] = ()
     store: RunStore = field(init=False)
 
     def providers(self, candidate: SecretKeyCandidate) -> Mapping[str, Provider]:
-        return {"secretKey.v1": SecretKeyProvider(candidate.value), self.kms.name: self.kms}
+        return {"secretKey.v1": SecretKeyProvider(candidate.value), **{kms.name: kms for kms in (self.kms, *self.more_kms)}}
 
     def workspace(self) -> Workspace:
         self.number += 1
@@ -96,6 +107,8 @@ class LocalRun:
             now=lambda: datetime.now(UTC),
             journal=Journal(FolderBucket(self.folder / "journal-bucket"), run) if self.journals else None,
             pulse=lambda: pulse,
+            manager_providers=lambda: manager_providers_for(self.settings, KmsOptions()),
+            old_manager_providers=lambda: old_manager_providers_for(self.settings),
         )
 
     def run(self, mode: str = "plan", **options: Any) -> dict[str, Any]:
@@ -119,21 +132,43 @@ class LocalRun:
             return
         if summary["encrypts"]:
             choose_data_key(request, workspace)
+        if summary["surveys"] and not self._looks_everywhere(request, workspace, Phase.SURVEY):
+            return
         self.over_all_chunks(request, workspace, Phase.PROCESS)
         if not summary["writes"]:
             return
         judged = judge_pass(request, workspace.store, 0)
         while judged["next"] != Next.VERIFY:
+            if judged["next"] == Next.REWRAP:
+                while not rewrap(request, workspace, self.out_of_time, cipher.caching_derivation())["done"]:
+                    pass
+                break
             if judged["next"] == Next.SETTLE:
                 self.settle(judged["seconds"])
             self.over_all_chunks(request, workspace, Phase(judged["phase"]))
             judged = judge_pass(request, workspace.store, judged["number"])
         self.over_all_chunks(request, workspace, Phase.VERIFY)
+        if summary["removes"]:
+            self._looks_everywhere(request, workspace, Phase.SCAN)
+
+    def _looks_everywhere(self, request: RunInput, workspace: Workspace, phase: Phase) -> bool:
+        """Looks through every column until the state machine would go on elsewhere; True where that is to the values."""
+        while True:
+            self.over_all_chunks(request, workspace, phase)
+            judged = judge_scan(request, workspace, phase.value)
+            if judged["next"] == After.PROCESS:
+                return True
+            if judged["next"] == After.REMOVE:
+                remove_data_keys(request, workspace)
+                return False
+            if judged["next"] == After.SETTLE:
+                self.settle(judged["seconds"])
+            phase = Phase(judged["phase"])
 
     def over_all_chunks(self, request: RunInput, workspace: Workspace, phase: Phase) -> None:
         """One pass. As in the map of the state machine, a chunk that fails leaves the others to go on."""
         derive = cipher.caching_derivation()
-        for chunk in workspace.store.iter_lines(MANIFEST):
+        for chunk in workspace.store.iter_lines(manifest_of(phase)):
             position, limit, done = None, None, False
             while not done:
                 delivery = Delivery(phase, chunk, None if position is None else tuple(position), limit)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from reencrypt.grafana.secret_columns import ALL_SYSTEMS, secret_columns
+
 OUTCOMES = ("re_encrypted", "already_current", "empty", "changed_by_grafana", "plaintext", "unreadable")
 PROVIDER = "awskms.example-encryption-key"
 
@@ -96,6 +98,86 @@ def clean() -> dict[str, Any]:
         "unreadable": [], "plaintext_values": [], "notes": [],
         "next_steps": ["Start a verify run whenever you want proof."], "next_input": {"mode": "verify"},
     }  # fmt: skip
+
+
+OLD_KMS_KEY = "arn:aws:kms:eu-north-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+NEW_KMS_KEY = "arn:aws:kms:eu-north-1:444455556666:key/9999abcd-12ab-34cd-56ef-1234567890ab"
+
+
+def whole(mode: str) -> dict[str, Any]:
+    """A run of `mode` that ended well, went through everything, and has the facts about keys that go with it."""
+    report = clean()
+    known = {(column["table"], column["column"]) for column in report["columns"]}
+    others = {(column.table, column.column) for column in secret_columns(*ALL_SYSTEMS)} - known
+    report["columns"] += [_column(table, column, 0, None) for table, column in sorted(others)]
+    reads, writes, removes = mode != "prune-data-keys", mode not in ("plan", "verify"), mode in ("rollback", "prune-data-keys")
+    census = report["census"]["after"] | {"default/mk1": 2}
+    keys = [
+        listed("fhk2m8wq41zt6b", PROVIDER, census["fhk2m8wq41zt6b"], kms_key=NEW_KMS_KEY),
+        listed("eejw1hkc5vtvke", "secretKey.v1", 0),
+        listed("mk1", "secret_key.v1", 2, namespace="default"),
+    ]
+    gone = [listed(key, "awskms.retired-key", 0, active=False, kms_key=OLD_KMS_KEY) | {"references": 0, "why": None} for key in ("gone2", "gone1")]
+    kept = [keys[0] | {"references": census["fhk2m8wq41zt6b"], "why": "referenced"}, keys[1] | {"references": 0, "why": "in-use"}]
+    zeros = dict.fromkeys(("rows", "values", *OUTCOMES), 0)
+    return report | {
+        "mode": mode, "headline": "succeeded: as it should be", "data_keys": keys, "left_under_old_keys": 0 if writes else None,
+        "census": {"before": census if reads else {}, "after": census if writes and reads else None},
+        "columns": report["columns"] if reads else [column | zeros for column in report["columns"]],
+        "totals": (report["totals"] if writes else _as_current(report["totals"])) if reads else zeros,
+        "rewrapped": {"rewrapped": {"kms:ReEncrypt": 2, "unwrap and wrap": 1}, "left": 1, "failed": [], "under_other_providers": 0}
+        if mode in ("rewrap-data-keys", "rotate-secret-key") else None,
+        "removed": {"removed": gone, "kept": kept, "disposed": 4, "finished": True} if removes else None,
+        "kms_keys": [
+            {"kms_key": OLD_KMS_KEY, "providers": ["awskms.retired-key"], "data_keys": 0, "values": 0, "safe_to_disable": True, "because": "nothing needs it"},
+            {"kms_key": NEW_KMS_KEY, "providers": [PROVIDER], "data_keys": 1, "values": 9, "safe_to_disable": False, "because": "Grafana wraps with it"},
+        ],
+        "unknown_ciphertext": [{"table": "setting", "column": "value", "data_keys": {"eejw1hkc5vtvke": 3, "secret_key": 1}}] if removes else [],
+        "scan": {"tables": 82, "rows": 1875, "references": {"fhk2m8wq41zt6b": 5}} if removes else None,
+        "restored_run": "run-1" if mode == "restore" else None,
+    }  # fmt: skip
+
+
+def with_many_keys(number: int) -> dict[str, Any]:
+    """A prune of a database with `number` data keys that were kept, as many that were removed, and a hundred columns in no list."""
+    report = whole("prune-data-keys")
+    keys = [listed(f"k{n:06}", "secretKey.v1", n % 9, active=n % 50 == 0, readable=n % 300 != 5) for n in range(number)]
+    gone = [listed(f"g{n:06}", "secretKey.v1", 0, active=False) | {"references": 0, "why": None} for n in range(number)]
+    kept = [key | {"references": key["values"], "why": "referenced"} for key in keys]
+    return report | {
+        "data_keys": keys, "removed": {"removed": gone, "kept": kept, "disposed": 0, "finished": True},
+        "unknown_ciphertext": [{"table": f"plugin_{n:03}", "column": "blob", "data_keys": {f"k{m:06}": 2 for m in range(n, n + 8)}} for n in range(100)],
+        "notes": [f"note {n}" for n in range(100)],
+    }  # fmt: skip
+
+
+def not_wrapped_anew() -> dict[str, Any]:
+    """A re-wrap that could not do two data keys of one id, in either store."""
+    why = f"awskms.retired-key: KMS says AccessDenied for kms:Decrypt on {OLD_KMS_KEY}"
+    failed_keys = [
+        {"id": "twin", "name": "twin", "system": "grafana", "reason": "provider-unavailable", "why": why},
+        {"id": "twin", "name": "stack-1/twin", "system": "secrets_manager", "reason": "ambiguous-key", "why": "nothing tells"},
+    ]
+    report = whole("rewrap-data-keys")
+    return report | {
+        "outcome": "failed", "headline": "failed: 2 COULD NOT BE WRAPPED ANEW",
+        "data_keys": [*report["data_keys"], listed("twin", "awskms.retired-key", 7), listed("twin", "secret_key.v1", 8, namespace="stack-1")],
+        "rewrapped": {"rewrapped": {"kms:ReEncrypt": 2}, "left": 0, "failed": failed_keys, "under_other_providers": 2},
+    }  # fmt: skip
+
+
+def listed(
+    key: str, provider: str, values: int, *, active: bool = True, readable: bool = True, namespace: str | None = None, kms_key: str | None = None
+) -> dict[str, Any]:
+    """A data key as a run lists it; with a namespace it belongs to the secrets manager."""
+    return {
+        "id": key, "system": "secrets_manager" if namespace else "grafana", "namespace": namespace, "provider": provider, "active": active,
+        "label": f"2026-11-24/root@{provider}", "readable": readable, "kms_key": kms_key, "values": values,
+    }  # fmt: skip
+
+
+def _as_current(totals: dict[str, int]) -> dict[str, int]:
+    return totals | {"re_encrypted": 0, "already_current": totals["re_encrypted"] + totals["already_current"]}
 
 
 def failed() -> dict[str, Any]:

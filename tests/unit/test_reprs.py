@@ -22,18 +22,22 @@ from reencrypt.grafana import cipher, payload
 from reencrypt.grafana.data_keys import DataKey
 from reencrypt.grafana.environment import Environment
 from reencrypt.grafana.ini import parse
-from reencrypt.grafana.key_ring import KeyRing, Sealer
+from reencrypt.grafana.key_ring import KeyRing, ManagerKeyRing, ManagerSealer, Sealer, SecretKeySealer
 from reencrypt.grafana.payload import Payload
-from reencrypt.grafana.secret_columns import secret_columns
+from reencrypt.grafana.secret_columns import groups, secret_columns
 from reencrypt.grafana.secret_values import SecretValue, State
 from reencrypt.grafana.settings import DatabaseSettings, GrafanaSettings, KmsSection, SecretKeyCandidate, load_settings
-from reencrypt.operations.chunk import Policy
+from reencrypt.operations.aims import Reading, UnderDataKey
 from reencrypt.operations.keys import Unwrapper
 from reencrypt.operations.rewrite import Change, Rewrite
-from reencrypt.operations.safeguards import no_safeguards
 from reencrypt.operations.samples import Sample, Trust
+from reencrypt.operations.secret_key_rotation import SecretKeys
+from reencrypt.operations.witness import Witness
 from reencrypt.operations.workspace import Workspace
+from reencrypt.operations.wrapping import Wrapped
 from reencrypt.providers.awskms import AwsKmsProvider, KmsOptions
+from reencrypt.providers.manager_secret_key import ManagerSecretKeyProvider
+from reencrypt.providers.rewrap import How, Rewrapped
 from reencrypt.providers.secret_key import SecretKeyProvider
 from reencrypt.storage.bucket import FolderBucket
 from reencrypt.storage.journal import Entry, Journal
@@ -41,6 +45,7 @@ from reencrypt.storage.objects import RunStore
 from tests.support.leaks import Emission, Needle, Searcher, told
 
 TEXT, BYTES = "known-secret-text-5c31", b"\x00known\xff-secret\x80-bytes-9d"
+GROUP = groups(secret_columns())[0]
 NEEDLES = (Needle("the text", TEXT.encode()), Needle("the bytes", BYTES))
 INI = f"[security]\nsecret_key = {TEXT}\n[database]\nurl = postgres://grafana:{TEXT}@db/grafana?sslpassword={TEXT}\n"
 
@@ -61,9 +66,15 @@ def holders(folder: Path) -> Iterator[object]:
     settings = load_settings(INI)
     yield from (key, section, parsed, row, change, ring, data_key, provider, sealer, settings, settings.database)
     yield from (parse(INI), Environment({"GF_DATABASE_PASSWORD": TEXT}, lambda path: TEXT, "host"))
-    yield from (Swap(row, {0: BYTES}), Rewrite(row, {0: BYTES}, {0: [change]}), Entry("group", "column", (1,), None, BYTES, "digest"))
+    yield from (Swap(row, {0: BYTES}), Rewrite(GROUP, row, {0: BYTES}, {0: [change]}), Entry("group", "column", (1,), None, BYTES, "digest"))
     yield SecretValue(("password",), State.PAYLOAD, parsed, prefix="")
-    yield from (Sample(secret_columns()[0], parsed), Trust(key, frozenset(), 1), Policy(frozenset(), sealer, no_safeguards()))
+    manager = ManagerKeyRing(lambda scope, uid: BYTES[:16])
+    manager.data_key("default", "key1")
+    yield from (manager, ManagerSealer("default", "key1", BYTES[:16], lambda password, salt: BYTES))
+    yield from (SecretKeySealer(TEXT.encode(), lambda password, salt: BYTES), SecretKeys(TEXT.encode(), b"new"))
+    yield ManagerSecretKeyProvider("secret_key.v1", TEXT)
+    yield from (Rewrapped(BYTES, How.RE_ENCRYPT), Wrapped("secretKey.v1", BYTES, "unwrap and wrap"), Witness(secret_columns()[0], parsed))
+    yield from (Sample(secret_columns()[0], parsed), Trust(key, frozenset(), 1), UnderDataKey(ring, frozenset(), sealer), Reading(BYTES, current=True))
     yield from (Unwrapper([data_key], {provider.name: provider}), AwsKmsProvider(section, KmsOptions()))
     yield DatabaseSettings("mysql", "db", 3306, "grafana", "grafana", TEXT, query={"sslpassword": TEXT})
     yield GrafanaSettings((key,), "awskms.prod", (), {"awskms.prod": section}, settings.database, timedelta(minutes=15), "aes-cfb", ())

@@ -1,4 +1,4 @@
-"""Grafana's database, as operations see it: pages of rows, compare-and-swap, and the `data_keys` table.
+"""Grafana's database, as operations see it: pages of rows, compare-and-swap, and (`data_keys.py`) the tables of data keys.
 
 Transactions are short: no lock is held while a key is derived. A locked or deadlocked statement is given back at once and tried again after
 a pause, so that a live Grafana never waits for this product.
@@ -10,23 +10,24 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from reencrypt.database import connect, data_key_table, load, schema
+from reencrypt.database import connect, load, remote_cache, schema, stream
+from reencrypt.database.data_keys import DataKeys
 from reencrypt.database.dialects import DIALECTS, Dialect, Engine
+from reencrypt.database.everything import Table, every_table, is_everything
 from reencrypt.database.failures import translated
 from reencrypt.database.load import Connections
 from reencrypt.database.pace import Pace
 from reencrypt.database.schema import Column, Schema
 from reencrypt.database.statements import Key, Statements
-from reencrypt.errors import DatabaseBusy, ValueRefused
-from reencrypt.grafana.data_keys import DataKey
-from reencrypt.grafana.secret_columns import ColumnGroup, groups, secret_columns
+from reencrypt.errors import DatabaseBusy, DatabaseError, ValueRefused
+from reencrypt.grafana.secret_columns import ALL_SYSTEMS, ColumnGroup, groups, secret_columns
 from reencrypt.grafana.settings import DatabaseSettings
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ class Swapped(Enum):
     REFUSED = "the server refuses the value"
 
 
-class Database:
+class Database(DataKeys):
     """One database. Raises DatabaseUnavailable, DatabaseBusy (after many tries) or DatabaseError from every method."""
 
     def __init__(self, settings: DatabaseSettings, *, read_only: bool, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -83,6 +84,8 @@ class Database:
         self.engine = Engine(self._engine.dialect.name)
         self.dialect: Dialect = DIALECTS[self.engine]
         self._declared: dict[str, Mapping[str, Column] | None] = {}
+        self._everything: dict[str, Table | None] = {}
+        self._has_everything = False
         self._pace = Pace.of(self.engine)
 
     def close(self) -> None:
@@ -100,10 +103,52 @@ class Database:
     def groups(self, tables: Iterable[str] = ()) -> tuple[ColumnGroup, ...]:
         """The column groups that this database has, only those of `tables` if any are named."""
         wanted = set(tables)
-        chosen = [group for group in groups(secret_columns()) if not wanted or group.table in wanted]
+        chosen = [group for group in groups(secret_columns(*ALL_SYSTEMS)) if not wanted or group.table in wanted]
         declared = self.schema(group.table for group in chosen)
         present = (declared.present(group) for group in chosen)
         return tuple(group for group in present if group)
+
+    def everything(self, tables: Iterable[str] = ()) -> tuple[ColumnGroup, ...]:
+        """Every table of the database with every column that may hold text or bytes, only `tables` if any are named; looked up once.
+
+        Raises DatabaseError for a table that may not be read.
+        """
+        wanted = list(dict.fromkeys(tables))
+        missing = [table for table in wanted if table not in self._everything]
+        if missing or not (wanted or self._has_everything):
+            found = self._patiently("reading the schema", lambda connection: every_table(connection, missing))
+            self._everything.update({**dict.fromkeys(missing), **found})
+            self._has_everything |= not wanted
+        return tuple(table.group for name in wanted or sorted(self._everything) if (table := self._everything[name]) is not None)
+
+    def stream(self, group: ColumnGroup) -> Iterator[list[Row]]:
+        """Every row of a group of `everything` that has no primary key, in batches bounded as pages are; the rows have no key either.
+
+        Rows that change meanwhile may be as they were or as they become. SQLite, where a reader bars writers, is read by pages all the same.
+        """
+        if self.engine is Engine.SQLITE:
+            yield from self._pages(replace(group, primary_key=self._table(group).row_id))
+            return
+        read = stream.mysql if self.engine is Engine.MYSQL else stream.postgresql
+        statements = self._statements(group)
+        with translated(f"reading {group.table}"), self._engine.connect() as connection:
+            for rows in read(connection, statements):
+                yield self._rows(group, rows)
+
+    def _pages(self, group: ColumnGroup) -> Iterator[list[Row]]:
+        after: Key | None = None
+        last = False
+        while not last:
+            window = self.window(group, after, None, stream.ROWS, stream.BYTES)
+            if window.rows:
+                yield [replace(row, key=()) for row in self.page(group, after, window.through)]
+            after, last = window.through, window.last
+
+    def _table(self, group: ColumnGroup) -> Table:
+        self.everything([group.table])
+        if (table := self._everything[group.table]) is None:
+            raise DatabaseError(f"the table {group.table} is gone: start again")
+        return table
 
     def version(self) -> str:
         """The server's own name and version, for the report."""
@@ -173,6 +218,12 @@ class Database:
         rows = self._rows(group, self._all(f"reading {group.table}", *self._statements(group).row(key)))
         return rows[0] if rows else None
 
+    def dispose(self, table: str, column: str, key_ids: Iterable[str]) -> int:
+        """Deletes the rows of the remote cache whose value is a payload under one of the data keys; returns how many."""
+        is_blob = self.schema([table]).tables[table][column].is_blob
+        statements = remote_cache.delete_under(self.dialect, table, column, is_blob, key_ids)
+        return sum(self._change(f"deleting cached rows of {table}", statement) for statement in statements)
+
     def connections(self) -> Connections | None:
         """How many connections the server allows and has; None for SQLite, which has no server."""
         return load.connections(self.engine, self._all)
@@ -197,29 +248,6 @@ class Database:
         if self.engine is not Engine.MYSQL:
             return None
         return int(self._all("asking max_allowed_packet", "SELECT @@max_allowed_packet", [])[0][0]) - _PACKET_MARGIN
-
-    def has_data_keys(self) -> bool:
-        """Whether there is a `data_keys` table (Grafana 8.3 and later)."""
-        return data_key_table.TABLE in self.schema([data_key_table.TABLE]).tables
-
-    def has_labels(self) -> bool:
-        """Whether `data_keys` has labels (Grafana 9.0 and later), so that Grafana reads payloads that name their algorithm."""
-        return "label" in self.schema([data_key_table.TABLE]).tables.get(data_key_table.TABLE, {})
-
-    def data_keys(self) -> list[DataKey]:
-        """Every row of `data_keys`; match ids in your own dictionary, since MySQL compares them without case."""
-        if not self.has_data_keys():
-            return []
-        return self._patiently("reading data_keys", lambda connection: data_key_table.read(connection, self.has_labels()))
-
-    def insert_data_key(self, key: DataKey) -> None:
-        """Adds `key` and commits."""
-
-        def insert(connection: sa.Connection) -> None:
-            with self._transaction(connection):
-                data_key_table.insert(connection, key)
-
-        self._patiently("adding a row to data_keys", insert)
 
     def _swap_batch(self, group: ColumnGroup, columns: tuple[int, ...], swaps: list[Swap]) -> list[Swapped]:
         rows = [
@@ -261,7 +289,8 @@ class Database:
         return row is not None and all(row.values[index] == new for index, new in swap.new.items())
 
     def _statements(self, group: ColumnGroup) -> Statements:
-        return Statements(group, self.schema([group.table]), self.dialect)
+        declared = self._table(group).schema if is_everything(group) else self.schema([group.table])
+        return Statements(group, declared, self.dialect)
 
     def _rows(self, group: ColumnGroup, found: Iterable[Sequence[Any]]) -> list[Row]:
         keys, columns = len(group.primary_key), len(group.columns)

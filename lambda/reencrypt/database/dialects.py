@@ -28,6 +28,7 @@ class Dialect:
     mark: str
     text_bytes: str
     blob_bytes: str
+    other_bytes: str
     size: str
     storage_class: str
     write_text: str
@@ -35,11 +36,16 @@ class Dialect:
 
     def quoted(self, name: str) -> str:
         """`name` as an identifier: Grafana's tables use reserved words (`key`, `group`, `value`, …)."""
-        return f"{self.quote}{name.replace(self.quote, self.quote * 2)}{self.quote}"
+        escaped = name.replace(self.quote, self.quote * 2)
+        return f"{self.quote}{escaped.replace('%', '%%') if self.mark == '%s' else escaped}{self.quote}"
 
     def as_bytes(self, column: str, is_blob: bool) -> str:
         """The expression for the stored bytes of `column`."""
         return (self.blob_bytes if is_blob else self.text_bytes).format(c=self.quoted(column))
+
+    def shown_as_bytes(self, column: str) -> str:
+        """The expression for the text of `column`, which is neither text nor bytes itself."""
+        return self.other_bytes.format(c=self.quoted(column))
 
     def size_of(self, column: str) -> str:
         """The expression for the size of `column` in bytes; NULL for NULL."""
@@ -48,15 +54,18 @@ class Dialect:
 
 DIALECTS = {
     Engine.SQLITE: Dialect(
-        Engine.SQLITE, quote='"', mark="?", text_bytes="CAST({c} AS BLOB)", blob_bytes="CAST({c} AS BLOB)", size="length(CAST({c} AS BLOB))",
+        Engine.SQLITE, quote='"', mark="?", text_bytes="CAST({c} AS BLOB)", blob_bytes="CAST({c} AS BLOB)",
+        other_bytes="CAST({c} AS BLOB)", size="length(CAST({c} AS BLOB))",
         storage_class="typeof({c})", write_text="CAST(? AS TEXT)", write_blob="?",
     ),
     Engine.MYSQL: Dialect(
-        Engine.MYSQL, quote="`", mark="%s", text_bytes="CAST({c} AS BINARY)", blob_bytes="{c}", size="LENGTH({c})",
+        Engine.MYSQL, quote="`", mark="%s", text_bytes="CAST({c} AS BINARY)", blob_bytes="{c}",
+        other_bytes="CAST(CONVERT({c} USING utf8mb4) AS BINARY)", size="LENGTH({c})",
         storage_class="'column'", write_text="%s", write_blob="%s",
     ),
     Engine.POSTGRESQL: Dialect(
-        Engine.POSTGRESQL, quote='"', mark="%s", text_bytes="convert_to({c}, 'UTF8')", blob_bytes="{c}", size="octet_length({c})",
+        Engine.POSTGRESQL, quote='"', mark="%s", text_bytes="convert_to({c}, 'UTF8')", blob_bytes="{c}",
+        other_bytes="convert_to(to_json({c})::text, 'UTF8')", size="octet_length({c})",
         storage_class="'column'", write_text="%s", write_blob="%s",
     ),
 }  # fmt: skip

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from reencrypt.database.dialects import Engine
-from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn
+from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn, Shape
 
 # Bytes that MySQL's types hold when they name no length of their own (MySQL reference manual, 11.7 Data type storage requirements).
 _MYSQL_CAPACITY: Mapping[type[sa.types.TypeEngine[Any]], int] = {
@@ -24,12 +24,16 @@ _MYSQL_CAPACITY: Mapping[type[sa.types.TypeEngine[Any]], int] = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column as the database declares it. `capacity` is in bytes, or in characters for VARCHAR; None where there is no limit."""
+    """A column as the database declares it. `capacity` is in bytes, or in characters for VARCHAR; None where there is no limit.
+
+    `is_other`: neither text nor bytes, so that what is read is the text that the database shows for it; never written.
+    """
 
     name: str
     is_blob: bool
     is_text: bool
     capacity: int | None
+    is_other: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,16 @@ class Schema:
     tables: Mapping[str, Mapping[str, Column]]
 
     def has(self, column: SecretColumn) -> bool:
-        """Whether this database has the secret column, its primary key and the columns of its condition."""
+        """Whether this database has the secret column, its primary key, the column of its namespace and the columns of its condition."""
         present = self.tables.get(column.table, {})
-        return all(name in present for name in (column.column, *column.primary_key, *(name for name, _ in column.where)))
+        needed = (column.column, *column.primary_key, *filter(None, [column.scope_column]), *(name for name, _ in column.where))
+        return all(name in present for name in needed)
 
     def present(self, group: ColumnGroup) -> ColumnGroup | None:
         """`group` without the columns that are absent; None where nothing is left."""
         columns = tuple(column for column in group.columns if self.has(column))
-        return ColumnGroup(group.id, group.table, group.primary_key, group.where, columns) if columns else None
+        secrets = any(column.shape is not Shape.KEY_ID for column in columns)
+        return ColumnGroup(group.id, group.table, group.primary_key, group.where, columns) if secrets else None
 
     def fits(self, table: str, column: str, value: bytes) -> bool:
         """Whether `value` fits the column. Payloads are ASCII where they are text, so bytes are characters or more."""

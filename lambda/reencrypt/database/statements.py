@@ -7,6 +7,7 @@ build than the server to run. Identifiers are quoted, values are always paramete
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,9 +33,8 @@ class Statements:
 
     def window(self, after: Key | None, through: Key | None, rows: int, without: Sequence[Key] = ()) -> tuple[str, list[object]]:
         """The keys of the next `rows` rows, but those of `without`, with the size in bytes of what a page would read of each."""
-        sizes = " + ".join(f"COALESCE({self.dialect.size_of(column.column)}, 0)" for column in self.group.columns)
         condition, parameters = self._range(after, through, without)
-        return f"SELECT {self._keys}, {sizes} FROM {self._table}{condition} ORDER BY {self._keys} LIMIT {int(rows)}", parameters  # noqa: S608
+        return f"SELECT {self._keys}, {self._sizes} FROM {self._table}{condition} ORDER BY {self._keys} LIMIT {int(rows)}", parameters  # noqa: S608
 
     def tail(self, rows: int) -> tuple[str, list[object]]:
         """The keys of the last `rows` rows, last first."""
@@ -46,6 +46,23 @@ class Statements:
         """Keys and bytes of every row in the range but those of `without`; on SQLite the storage classes behind them."""
         condition, parameters = self._range(after, through, without)
         return f"SELECT {self._selected} FROM {self._table}{condition} ORDER BY {self._keys}", parameters  # noqa: S608
+
+    def everything(self) -> tuple[str, list[object]]:
+        """Bytes of every row, in any order; for a group without a key."""
+        condition, parameters = self._range(None, None)
+        return f"SELECT {', '.join(self._values)} FROM {self._table}{condition}", parameters  # noqa: S608
+
+    def places(self, inline_bytes: int) -> tuple[str, list[object]]:
+        """PostgreSQL: for each row (table, place, whether it is small, bytes), with NULL for the bytes of a row above `inline_bytes`."""
+        condition, parameters = self._range(None, None)
+        small = f"reencrypt_bytes <= {int(inline_bytes)}"
+        values = [f"CASE WHEN {small} THEN {value} END" for value in self._values]
+        source = f"{self._table}, LATERAL (SELECT {self._sizes}) AS reencrypt_size(reencrypt_bytes)"
+        return f"SELECT tableoid::bigint, ctid::text, {small}, {', '.join(values)} FROM {source}{condition}", parameters  # noqa: S608
+
+    def at_place(self, table: int, place: str) -> tuple[str, list[object]]:
+        """PostgreSQL: as `everything`, for the row at `place`, as long as the snapshot in which the place was read."""
+        return f"SELECT {', '.join(self._values)} FROM {self._table} WHERE ctid = %s::tid AND tableoid = %s::oid", [place, table]  # noqa: S608
 
     def row(self, key: Key) -> tuple[str, list[object]]:
         """As `page`, for one key."""
@@ -86,7 +103,7 @@ class Statements:
             marks.append(f"({', '.join(mark)})")
         names = [f"k{number}" for number in range(len(self.group.primary_key))] + [f"{part}{position}" for position in range(len(columns)) for part in "on"]
         targets = [self.group.columns[index].column for index in columns]
-        assignments = ", ".join(f"{self.dialect.quoted(name)} = v.n{position}" for position, name in enumerate(targets))
+        assignments = ", ".join([*(f"{self.dialect.quoted(name)} = v.n{position}" for position, name in enumerate(targets)), *self._bumps(columns)])
         conditions = [f"{self.dialect.quoted(name)} = v.k{number}" for number, name in enumerate(self.group.primary_key)]
         conditions += [f"{self.dialect.as_bytes(name, self._is_blob(name))} = v.o{position}" for position, name in enumerate(targets)]
         values = f"(VALUES {', '.join(marks)}) AS v({', '.join(names)})"
@@ -103,6 +120,7 @@ class Statements:
                 cases.append(f"WHEN {condition} THEN {self._new_mark(index, classes[position] if classes else '')}")
                 set_parameters += [*parameters, self._new_value(index, new[position])]
             assignments.append(f"{self.dialect.quoted(name)} = CASE {' '.join(cases)} END")
+        assignments += self._bumps(columns)
         conditions, where_parameters = [], []
         for key, old, _, classes in rows:
             condition, parameters = self._key_is(key)
@@ -117,6 +135,11 @@ class Statements:
             conditions.append(f"({condition})")
         return f"UPDATE {self._table} SET {', '.join(assignments)} WHERE {' OR '.join(conditions)}", [*set_parameters, *where_parameters]  # noqa: S608
 
+    def _bumps(self, columns: Sequence[int]) -> list[str]:
+        """Assignments of the time, in unix seconds, to the columns that tell when a value was last written."""
+        names = dict.fromkeys(bump for index in columns if (bump := self.group.columns[index].bump) is not None)
+        return [f"{self.dialect.quoted(name)} = {int(time.time())}" for name in names]
+
     @cached_property
     def _table(self) -> str:
         return self.dialect.quoted(self.group.table)
@@ -127,11 +150,25 @@ class Statements:
 
     @cached_property
     def _selected(self) -> str:
-        names = [column.column for column in self.group.columns]
-        parts = [self._keys, *(self.dialect.as_bytes(name, self._is_blob(name)) for name in names)]
+        parts = [self._keys, *self._values]
         if self.dialect.engine is Engine.SQLITE:
-            parts += [self.dialect.storage_class.format(c=self.dialect.quoted(name)) for name in names]
+            parts += [self.dialect.storage_class.format(c=self.dialect.quoted(column.column)) for column in self.group.columns]
         return ", ".join(parts)
+
+    @cached_property
+    def _values(self) -> list[str]:
+        names = [column.column for column in self.group.columns]
+        return [self.dialect.shown_as_bytes(name) if self._is_other(name) else self.dialect.as_bytes(name, self._is_blob(name)) for name in names]
+
+    @cached_property
+    def _sizes(self) -> str:
+        """The bytes of a row; those of a value that is shown as text are not known before."""
+        names = [column.column for column in self.group.columns]
+        sizes = [self.dialect.size.format(c=self.dialect.shown_as_bytes(name)) if self._is_other(name) else self.dialect.size_of(name) for name in names]
+        return " + ".join(f"COALESCE({size}, 0)" for size in sizes)
+
+    def _is_other(self, name: str) -> bool:
+        return self.schema.tables[self.group.table][name].is_other
 
     def _is_blob(self, name: str) -> bool:
         return self.schema.tables[self.group.table][name].is_blob
@@ -143,6 +180,9 @@ class Statements:
         marks = ", ".join([self.dialect.mark] * len(self.group.primary_key))
         for key, operator in ((after, ">"), (through, "<=")):
             if key is not None:
+                if not single:  # MySQL finds no place in an index by several columns at once, but by the first
+                    conditions.append(f"{self.dialect.quoted(self.group.primary_key[0])} {operator[0]}= {self.dialect.mark}")
+                    parameters.append(key[0])
                 conditions.append(f"{self._keys} {operator} {marks}" if single else f"({self._keys}) {operator} ({marks})")
                 parameters += key
         for key in without:

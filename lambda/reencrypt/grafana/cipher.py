@@ -96,3 +96,9 @@ def encrypt_cfb(plaintext: bytes, key: bytes, salt: bytes) -> bytes:
     iv = os.urandom(IV_BYTES)
     encryptor = Cipher(AES(key), CFB(iv)).encryptor()
     return b"".join((salt, iv, encryptor.update(plaintext), encryptor.finalize()))
+
+
+def encrypt_gcm(plaintext: bytes, key: bytes, salt: bytes) -> bytes:
+    """An `aes-gcm` body of `plaintext` under the derived `key` of `salt`, with a fresh random nonce and no associated data."""
+    nonce = os.urandom(NONCE_BYTES)
+    return b"".join((salt, nonce, AESGCM(key).encrypt(nonce, plaintext, None)))

@@ -1,6 +1,6 @@
-"""The key ring: from a payload to its plaintext, and from a plaintext to a payload under one data key.
+"""The key rings: from a payload to its plaintext, and to the sealer of one data key. One for each of Grafana's two stores of secrets.
 
-Holds `secret_key` and the unwrapped data keys, in this process's memory only. Data keys are unwrapped when first needed, and a failure is
+They hold `secret_key` and the unwrapped data keys, in this process's memory only. Data keys are unwrapped when first needed, and a failure is
 remembered as the reason that its values are unreadable.
 """
 
@@ -12,11 +12,15 @@ from reencrypt.errors import PayloadError, Reason
 from reencrypt.grafana import cipher
 from reencrypt.grafana import payload as payloads
 from reencrypt.grafana.cipher import DeriveKey
-from reencrypt.grafana.payload import CFB_PREFIX, Payload
+from reencrypt.grafana.payload import Payload
+from reencrypt.grafana.sealers import ManagerSealer, Sealer, SecretKeySealer, rotation_salt
+
+__all__ = ["SECRET_KEY", "KeyRing", "ManagerKeyRing", "ManagerSealer", "ManagerUnwrap", "Sealer", "SecretKeySealer", "Unwrap", "rotation_salt"]
 
 SECRET_KEY = "secret_key"  # noqa: S105  (the name of the key in a census, not a key)
 
 Unwrap = Callable[[str], bytes]
+ManagerUnwrap = Callable[[str, str], bytes]
 
 
 class KeyRing:
@@ -39,11 +43,7 @@ class KeyRing:
         """The 16 bytes of the data key. Raises PayloadError: UNKNOWN_DATA_KEY, DATA_KEY_UNREADABLE, PROVIDER_UNAVAILABLE."""
         known = self._known.get(key_id)
         if known is None:
-            try:
-                known = self._unwrap(key_id)
-            except PayloadError as error:
-                known = error.reason
-            self._known[key_id] = known
+            known = self._known[key_id] = _outcome(lambda: self._unwrap(key_id))
         if isinstance(known, Reason):
             raise PayloadError(known)
         return known
@@ -64,21 +64,44 @@ class KeyRing:
         return Sealer(key_id, self.data_key(key_id), self.derive)
 
 
-class Sealer:
-    """Builds modern envelopes under one data key with one salt, so that the key derivation is paid once for all of them.
+class ManagerKeyRing:
+    """Decrypts the values of the secrets manager, whose data keys belong to a namespace each. `repr` shows nothing.
 
-    The IV is random for each value. The data key is 16 random bytes already, so the salt adds no strength: see docs/security.md.
+    The same id in another namespace is another key: Grafana looks keys up by both. All of it is GCM, so a wrong key fails and never yields garbage.
     """
 
-    def __init__(self, key_id: str, data_key: bytes, derive: DeriveKey) -> None:
-        self.key_id = key_id
-        self._salt = cipher.new_salt()
-        self._key = derive(data_key, self._salt)
-        self._head = payloads.envelope(key_id, CFB_PREFIX)
+    def __init__(self, unwrap: ManagerUnwrap, derive: DeriveKey | None = None) -> None:
+        """`unwrap` gives the 16 bytes of a (namespace, uid), or raises PayloadError with the reason."""
+        self._unwrap = unwrap
+        self._known: dict[tuple[str, str], bytes | Reason] = {}
+        self.derive = derive or cipher.caching_derivation()
 
     def __repr__(self) -> str:
-        return f"<Sealer {self.key_id}>"
+        return f"<ManagerKeyRing of {len(self._known)} data keys>"
 
-    def seal(self, plaintext: bytes) -> bytes:
-        """`#<id>#*YWVzLWNmYg*<salt><iv><ciphertext>` of `plaintext`."""
-        return self._head + cipher.encrypt_cfb(plaintext, self._key, self._salt)
+    def data_key(self, scope: str, uid: str) -> bytes:
+        """The 16 bytes of the data key. Raises PayloadError: UNKNOWN_DATA_KEY, DATA_KEY_UNREADABLE, PROVIDER_UNAVAILABLE."""
+        known = self._known.get((scope, uid))
+        if known is None:
+            known = self._known[scope, uid] = _outcome(lambda: self._unwrap(scope, uid))
+        if isinstance(known, Reason):
+            raise PayloadError(known)
+        return known
+
+    def decrypt(self, payload: Payload) -> bytes:
+        """The plaintext of `payload`, which names its data key and its namespace. Raises PayloadError: those of `data_key`, AUTHENTICATION_FAILED."""
+        if payload.key_id is None:
+            raise PayloadError(Reason.BAD_KEY_ID)
+        return payloads.decrypt(payload, self.data_key(payload.scope, payload.key_id), self.derive)
+
+    def sealer(self, scope: str, uid: str) -> ManagerSealer:
+        """Encrypts under the data key `uid` of the namespace `scope`, with one fresh salt, into the joined form."""
+        return ManagerSealer(scope, uid, self.data_key(scope, uid), self.derive)
+
+
+def _outcome(unwrap: Callable[[], bytes]) -> bytes | Reason:
+    """The data key, or why there is none; both are remembered."""
+    try:
+        return unwrap()
+    except PayloadError as error:
+        return error.reason

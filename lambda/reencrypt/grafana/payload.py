@@ -29,12 +29,14 @@ class Payload:
 
     `key_id` is the `data_keys.name` it is encrypted under, or None for `secret_key`. `named` says whether the payload names its algorithm;
     one that does not may be something else altogether (see `could_be_grafanas`). `body` is salt, IV or nonce, and ciphertext.
+    `scope` is the namespace that the data key belongs to, in the secrets manager only (see `manager_payload`).
     """
 
     key_id: str | None
     algorithm: Algorithm
     named: bool
     body: bytes = field(repr=False)
+    scope: str = ""
 
     @property
     def could_be_grafanas(self) -> bool:

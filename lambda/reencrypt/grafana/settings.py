@@ -13,17 +13,19 @@ from datetime import timedelta
 from pathlib import Path
 
 from reencrypt.errors import ConfigurationError
-from reencrypt.grafana import database_settings
+from reencrypt.grafana import database_settings, manager_settings, provider_settings
 from reencrypt.grafana.data_keys import MAXIMUM_PROVIDER_LENGTH, normalise_provider
 from reencrypt.grafana.database_settings import DatabaseSettings
 from reencrypt.grafana.durations import parse_duration
 from reencrypt.grafana.environment import Environment, ReadFile, has_expander, variable
 from reencrypt.grafana.ini import Ini, parse, shown
+from reencrypt.grafana.manager_settings import ManagerSettings
+from reencrypt.grafana.provider_settings import DEFAULT_SECRET_KEY, KmsSection, SecretKeyCandidate
 
-__all__ = ["DatabaseSettings", "GrafanaSettings", "KmsSection", "SecretKeyCandidate", "load_settings"]
+__all__ = ["DEFAULT_SECRET_KEY", "DatabaseSettings", "GrafanaSettings", "KmsSection", "ManagerSettings", "SecretKeyCandidate", "load_settings"]
 
 SECRET_KEY_PROVIDER = "secretKey.v1"  # noqa: S105  (a provider's name)
-_ENCRYPTION = "security.encryption"
+_ENCRYPTION = provider_settings.GRAFANA_SECTIONS
 _NO_ENVIRONMENT: Mapping[str, str] = {}
 
 # conf/defaults.ini of 12.4, the keys that are read here.
@@ -33,37 +35,21 @@ _DEFAULTS: dict[str, dict[str, str]] = {
         "type": "sqlite3", "host": "127.0.0.1:3306", "name": "grafana", "user": "root", "password": "", "url": "", "ssl_mode": "disable",
         "ca_cert_path": "", "client_key_path": "", "client_cert_path": "", "server_cert_name": "", "path": "grafana.db",
     },
-    "security": {"secret_key": "SW2YcwTIb9zpOOhoPsMm", "encryption_provider": SECRET_KEY_PROVIDER, "available_encryption_providers": ""},
+    "security": {"secret_key": DEFAULT_SECRET_KEY, "encryption_provider": SECRET_KEY_PROVIDER, "available_encryption_providers": ""},
     _ENCRYPTION: {"data_keys_cache_ttl": "15m"},
+    **manager_settings.DEFAULTS,
 }  # fmt: skip
-_KMS_KEYS = ("key_id", "region", "access_key_id", "secret_access_key", "session_token")
 _DEFAULT_ALGORITHM = "aes-cfb"  # not in defaults.ini, so that `algorithm` of the parent [security] applies too
 _DEFAULT_CACHE_TTL = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
-class KmsSection:
-    """A `[security.encryption.awskms.<name>]` section; `provider` is its id `awskms.<name>`."""
-
-    provider: str
-    key_id: str
-    region: str | None = None
-    access_key_id: str | None = field(default=None, repr=False)
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class SecretKeyCandidate:
-    """A text that may be the effective `secret_key`; `source` says where it comes from."""
-
-    value: str = field(repr=False)
-    source: str
-
-
-@dataclass(frozen=True)
 class GrafanaSettings:
-    """What a run needs of Grafana's configuration. `secret_keys` has two candidates only in the trap that `_secret_keys` explains."""
+    """What a run needs of Grafana's configuration. `secret_keys` has two candidates only in the trap that `_secret_keys` explains.
+
+    `old_secret_key` is the one that Grafana used until now, of [security] too, which only this product reads. Where it is written with an expander,
+    `old_secret_key_literally` is that text itself: who fell into that trap encrypted under it.
+    """
 
     secret_keys: tuple[SecretKeyCandidate, ...]
     encryption_provider: str
@@ -73,6 +59,14 @@ class GrafanaSettings:
     data_keys_cache_ttl: timedelta
     algorithm: str
     warnings: tuple[str, ...]
+    old_secret_key: SecretKeyCandidate | None = None
+    old_secret_key_literally: SecretKeyCandidate | None = None
+    manager: ManagerSettings = field(default_factory=ManagerSettings)
+
+    @property
+    def old_secret_keys(self) -> tuple[SecretKeyCandidate, ...]:
+        """What may be the old `secret_key`; the samples tell which it is."""
+        return tuple(key for key in (self.old_secret_key, self.old_secret_key_literally) if key is not None)
 
 
 def load_settings(
@@ -93,6 +87,8 @@ def load_settings(
     kms = _kms_sections(settings, given, variables, warnings)
     provider = _encryption_provider(settings, variables, warnings)
     _check_provider(provider, kms)
+    old, old_warnings = provider_settings.old_secret_keys(given, variables, "security")
+    warnings += old_warnings
     data_path_given = given.raw("paths", "data") or variables.get(variable("paths", "data"))
     return GrafanaSettings(
         secret_keys=_secret_keys(settings, variables, warnings),
@@ -102,6 +98,9 @@ def load_settings(
         database=database_settings.read(settings, settings.text("paths", "data") if data_path_given else None),
         data_keys_cache_ttl=_cache_ttl(settings, variables, warnings),
         algorithm=variables.get(variable(_ENCRYPTION, "algorithm")) or settings.text(_ENCRYPTION, "algorithm") or _DEFAULT_ALGORITHM,
+        old_secret_key=old[0] if old else None,
+        old_secret_key_literally=old[1] if len(old) > 1 else None,
+        manager=manager_settings.read(settings, given, variables, warnings),
         warnings=tuple(warnings),
     )
 
@@ -160,13 +159,8 @@ def _kms_sections(settings: Ini, given: Ini, variables: Environment, warnings: l
         if kind != "awskms" or not name:
             warnings.append(f"[{section}] is of no kind that this product knows (awskms.<name>): data keys of that provider are unreadable")
             continue
-        values = {key: settings.raw(section, key) or None for key in _KMS_KEYS}
-        found[provider] = KmsSection(provider, values.pop("key_id") or "", **values)
-        warnings += [
-            f"{variable(section, key)} is ignored, as Grafana ignores it: [{section}] has no {key} for it to override; give it some value there"
-            for key in _KMS_KEYS
-            if settings.owner(section, key) is None and variables.is_set(variable(section, key))
-        ]
+        found[provider], ignored = provider_settings.kms_section(settings.raw, variables, _ENCRYPTION, provider)
+        warnings += ignored
     return found
 
 

@@ -22,7 +22,7 @@ from reencrypt.operations.safeguards import CountingPulse, LeasePulse
 from reencrypt.operations.workspace import Workspace
 from reencrypt.providers import Provider
 from reencrypt.providers.awskms import KmsOptions
-from reencrypt.providers.registry import providers_for
+from reencrypt.providers.registry import manager_providers_for, old_manager_providers_for, providers_for
 from reencrypt.storage.bucket import S3Bucket
 from reencrypt.storage.journal import Journal
 from reencrypt.storage.lease import Lease
@@ -44,6 +44,8 @@ def workspace(run: str, execution: str | None = None) -> Workspace:
         now=lambda: datetime.now(UTC),
         journal=_journal(run),
         pulse=CountingPulse if execution is None else lambda: LeasePulse(lease(), execution),
+        manager_providers=lambda: _manager_providers_of(_age()),
+        old_manager_providers=lambda: old_manager_providers_for(settings),
     )
 
 
@@ -80,17 +82,29 @@ def _settings() -> GrafanaSettings:
 
 
 def _providers(candidate: SecretKeyCandidate) -> Mapping[str, Provider]:
-    return _providers_of(candidate, int(time.time() // _PROVIDERS_SECONDS))
+    return _providers_of(candidate, _age())
+
+
+def _age() -> int:
+    return int(time.time() // _PROVIDERS_SECONDS)
 
 
 @functools.lru_cache(maxsize=4)
 def _providers_of(candidate: SecretKeyCandidate, _age: int) -> Mapping[str, Provider]:
-    options = KmsOptions(
+    return providers_for(_settings(), candidate, _kms_options())
+
+
+@functools.lru_cache(maxsize=2)
+def _manager_providers_of(_age: int) -> Mapping[str, Provider]:
+    return manager_providers_for(_settings(), _kms_options())
+
+
+def _kms_options() -> KmsOptions:
+    return KmsOptions(
         credentials="role" if os.environ.get("KMS_CREDENTIALS") == "role" else "configured-first",
         role_to_assume=os.environ.get("KMS_ROLE_TO_ASSUME") or None,
         encryption_context=json.loads(os.environ.get("KMS_ENCRYPTION_CONTEXT") or "{}"),
     )
-    return providers_for(_settings(), candidate, options)
 
 
 def _secret(name: str) -> str:

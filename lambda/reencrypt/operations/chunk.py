@@ -1,4 +1,4 @@
-"""Bring a chunk under the run's data key, or only see what that would do: the heart of every run.
+"""Bring a chunk's values under the key that the run wants, or only see what that would do: the heart of every run.
 
 The way of a value: page → payload → plaintext → judgement → new payload → decrypted back → undo journal → compare-and-swap → outcome.
 """
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from reencrypt.database.database import Database, Row
 from reencrypt.database.statements import Key
 from reencrypt.errors import PayloadError, Reason, SafetyError
-from reencrypt.grafana import secret_values
-from reencrypt.grafana.key_ring import SECRET_KEY, KeyRing, Sealer
+from reencrypt.grafana import plausibility, secret_values
 from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn
 from reencrypt.grafana.secret_values import SecretValue, State
-from reencrypt.operations.keys import read
+from reencrypt.operations.aims import Aim, AimFor
+from reencrypt.operations.keys import name_of
 from reencrypt.operations.outcomes import Outcome, Tally, place
 from reencrypt.operations.rewrite import Change, Rewrite, swap
 from reencrypt.operations.safeguards import Safeguards
@@ -41,19 +41,19 @@ class Range:
 
 @dataclass(frozen=True)
 class Policy:
-    """What to do with readable values: those under a key of `current` stay unless `force`; `sealer` None writes nothing.
+    """What to do with readable values: the aim of their store says. `writes` False writes nothing; `safeguards` stand before each write.
 
-    `safeguards` stand before each write.
+    `witnesses`: remember for each data key a value that it protects.
     """
 
-    current: frozenset[str]
-    sealer: Sealer | None
+    aim: AimFor
+    writes: bool
     safeguards: Safeguards
-    force: bool = False
+    witnesses: bool = False
 
 
-def process(stretch: Range, database: Database, ring: KeyRing, policy: Policy, out_of_time: Callable[[], bool], tally: Tally) -> Key | None:
-    """Brings every value of `stretch` under the policy's data key, counts in `tally` what became of each, and returns the key reached, None at the end.
+def process(stretch: Range, database: Database, policy: Policy, out_of_time: Callable[[], bool], tally: Tally) -> Key | None:
+    """Brings every value of `stretch` to the policy's aim, counts in `tally` what became of each, and returns the key reached, None at the end.
 
     Writes a value only after its new payload has been decrypted back from the bytes that will be stored, only after the old one is in the
     undo journal, and only if the stored bytes are still those that were read. Safe to run twice, at the same time, or again after a crash at
@@ -67,7 +67,7 @@ def process(stretch: Range, database: Database, ring: KeyRing, policy: Policy, o
         window = database.window(stretch.group, position, stretch.through, most, PAGE_BYTES, stretch.without)
         if window.rows:
             rows = database.page(stretch.group, position, window.through, stretch.without)
-            _process_page(stretch.group, rows, database, ring, policy, tally)
+            _process_page(stretch.group, rows, database, policy, tally)
         if window.last or window.through is None:
             return None
         position = window.through
@@ -79,28 +79,28 @@ def process(stretch: Range, database: Database, ring: KeyRing, policy: Policy, o
             return position
 
 
-def _process_page(group: ColumnGroup, rows: Iterable[Row], database: Database, ring: KeyRing, policy: Policy, tally: Tally) -> None:
+def _process_page(group: ColumnGroup, rows: Iterable[Row], database: Database, policy: Policy, tally: Tally) -> None:
     rewrites: list[Rewrite] = []
     for row in rows:
         tally.rows += 1
-        rewrite = Rewrite(row)
-        for index, (column, stored) in enumerate(zip(group.columns, row.values, strict=True)):
-            _process_column(group, column, index, stored, rewrite, database, ring, policy, tally)
+        rewrite = Rewrite(group, row)
+        for index, column in enumerate(group.columns):
+            _process_column(group, column, index, rewrite, database, policy, tally)
         if rewrite.new:
             rewrites.append(rewrite)
     policy.safeguards.judge(len(tally.unreadable))
     if rewrites:
-        policy.safeguards.before_write(group, rewrites)
+        policy.safeguards.before_write(rewrites)
         swap(group, rewrites, database, tally.ended)
 
 
 def _process_column(
-    group: ColumnGroup, column: SecretColumn, index: int, stored: bytes | None, rewrite: Rewrite,
-    database: Database, ring: KeyRing, policy: Policy, tally: Tally,
-) -> None:  # fmt: skip
+    group: ColumnGroup, column: SecretColumn, index: int, rewrite: Rewrite, database: Database, policy: Policy, tally: Tally
+) -> None:
     sealed: list[tuple[SecretValue, bytes]] = []
     plaintexts: list[bytes] = []
-    values = secret_values.read(column, stored)
+    aim, stored = policy.aim(column.system), rewrite.stored(index)
+    values = secret_values.read(column, stored, rewrite.scope(index))
     for value in values:
         if value.state is State.EMPTY:
             tally.add(column.id, Outcome.EMPTY)
@@ -109,52 +109,62 @@ def _process_column(
         elif value.payload is None:
             tally.add_unreadable(column.id, place(group, column, rewrite.row.key, value.path), value.reason or Reason.NOT_A_PAYLOAD)
         else:
-            key_id = value.payload.key_id
-            tally.keys[SECRET_KEY if key_id is None else key_id] += 1
+            name = name_of(column.system, value.payload)
+            tally.keys[name] += 1
             try:
-                plaintext = read(ring, column, value.payload)
+                reading = aim.read(column, value.payload)
             except PayloadError as error:
                 tally.add_unreadable(column.id, place(group, column, rewrite.row.key, value.path), error.reason)
                 continue
-            if not column.envelope or (key_id in policy.current and not policy.force):
+            if policy.witnesses:
+                convincing = plausibility.is_convincing(column.plaintext, reading.plaintext)
+                tally.add_witness(name, place(group, column, rewrite.row.key, value.path), group, convincing=convincing)
+            if reading.current:
                 tally.add(column.id, Outcome.ALREADY_CURRENT)
-            elif policy.sealer is None:
+            elif not policy.writes:
                 tally.add(column.id, Outcome.RE_ENCRYPTED)
+            elif (payload := aim.seal(value.payload, reading.plaintext)) is None:
+                tally.add(column.id, Outcome.CHANGED_BY_GRAFANA)  # in a namespace that it has added meanwhile: the next run has a key for it
             else:
-                sealed.append((value, policy.sealer.seal(plaintext)))
-                plaintexts.append(plaintext)
-    if not sealed or stored is None:
-        return
+                sealed.append((value, payload))
+                plaintexts.append(reading.plaintext)
+    if sealed:
+        _put(group, index, values, sealed, plaintexts, rewrite, database, aim, tally)
+
+
+def _put(
+    group: ColumnGroup, index: int, values: list[SecretValue], sealed: list[tuple[SecretValue, bytes]], plaintexts: list[bytes],
+    rewrite: Rewrite, database: Database, aim: Aim, tally: Tally,
+) -> None:  # fmt: skip
+    """Puts the column's new bytes into `rewrite`, once they are read back as Grafana will; what the server could not hold is counted."""
+    column, stored = group.columns[index], rewrite.stored(index) or b""
     new = secret_values.write(column, stored, sealed)
     replaced = [value for value, _ in sealed]
-    if not database.schema([group.table]).fits(group.table, column.column, new):
+    parts = rewrite.parts_of(index, new)
+    if not all(database.schema([group.table]).fits(group.table, name, part) for name, part in parts.items()):
         refusal = Reason.TOO_LONG_FOR_COLUMN
-    elif not database.can_send(group.table, column.column, new):
+    elif not all(database.can_send(group.table, name, part) for name, part in parts.items()):
         refusal = Reason.TOO_LARGE_FOR_SERVER
     else:
-        written = _decrypt_back(column, new, values, replaced, plaintexts, ring)
-        rewrite.new[index] = new
-        rewrite.changes[index] = [
-            Change(before.path, stored[slice(*before.span)], digest(new[slice(*after.span)])) for before, after in zip(replaced, written, strict=True)
+        written = _decrypt_back(column, secret_values.read(column, new, rewrite.scope(index)), values, replaced, plaintexts, aim)
+        changes = [
+            Change(old.path, stored[slice(*old.span)], digest(new[slice(*now.span)])) for old, now in zip(replaced, written, strict=True)
         ]
+        rewrite.put(index, new, changes)
         return
     for value in replaced:
         tally.add_unreadable(column.id, place(group, column, rewrite.row.key, value.path), refusal)
 
 
 def _decrypt_back(
-    column: SecretColumn, new: bytes, before: list[SecretValue], replaced: list[SecretValue], plaintexts: list[bytes], ring: KeyRing
+    column: SecretColumn, after: list[SecretValue], before: list[SecretValue], replaced: list[SecretValue], plaintexts: list[bytes], aim: Aim
 ) -> list[SecretValue]:
-    """Reads the new column value as Grafana will, and compares each plaintext; returns the new values.
-
-    Raises SafetyError: nothing of this page is written then.
-    """
-    after = secret_values.read(column, new)
+    """Compares the plaintext of each new payload with the old one's; returns the new values. Raises SafetyError: nothing of this page is written then."""
     if [value.path for value in after] != [value.path for value in before]:
         raise SafetyError(f"{column.id}: the new value does not have the places of the old one; this is a bug, nothing was written")
     now_at = {id(old): now for old, now in zip(before, after, strict=True)}
     written = [now_at[id(old)] for old in replaced]
     for now, plaintext in zip(written, plaintexts, strict=True):
-        if now.payload is None or ring.decrypt(now.payload) != plaintext:
+        if now.payload is None or aim.open(now.payload) != plaintext:
             raise SafetyError(f"{column.id}: a new payload does not decrypt to its plaintext; this is a bug, nothing was written")
     return written

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-Census = Mapping[str, int]  # values by data key id, or SECRET_KEY
+from reencrypt.grafana.secret_columns import System
+from reencrypt.operations.modes import Mode
+
+Census = Mapping[str, int]  # values by the name of the data key, or SECRET_KEY
 SECRET_KEY = "secret_key"  # noqa: S105  (the name of the key in a census, not a key)
 
 # From where the values should be to where they must not be: the order of the segments, left to right.
@@ -33,7 +36,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One row of the chart's table; `after` is None where the run writes nothing."""
+    """One row of the chart's table; `after` is None where there is but one picture."""
 
     kind: str
     name: str
@@ -43,7 +46,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`bars` are (title, sum of values, segments): one bar for a run that writes nothing, else two."""
+    """`bars` are (title, sum of values, segments): one bar where there is but one picture, else two."""
 
     bars: tuple[tuple[str, int, tuple[Segment, ...]], ...]
     groups: tuple[Group, ...]
@@ -51,7 +54,7 @@ class Chart:
 
 
 def chart(report: Mapping[str, Any], counts: tuple[Census, Census | None], data_keys: Mapping[str, Mapping[str, Any]]) -> Chart:
-    """The chart of `counts` (before; after, None for a run that writes nothing). `data_keys` are the report's, by id."""
+    """The chart of `counts` (before; after, None where there is but one picture). `data_keys` are the report's, by name."""
     before, after = ({_group(key, report, data_keys): 0 for key in side or ()} for side in counts)
     for side, sums in zip(counts, (before, after), strict=True):
         for key, values in (side or {}).items():
@@ -68,15 +71,18 @@ def chart(report: Mapping[str, Any], counts: tuple[Census, Census | None], data_
 
 
 def _group(key: str, report: Mapping[str, Any], data_keys: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    back = report.get("mode") == Mode.ROLLBACK  # there, directly under secret_key is where the values should be
     if key == SECRET_KEY:
-        return "legacy", "secret_key directly, no data key"
+        return "current" if back else "legacy", "secret_key directly, no data key"
     row = data_keys.get(key)
     if row is None:
         return "missing", "data keys missing from data_keys"
     provider = str(row.get("provider") or "an unnamed provider")
+    if row.get("system") == System.MANAGER:
+        provider += " in the secrets manager"
     if not row.get("active"):
         return "inactive", f"{provider}, inactive data keys"
-    if key == report.get("data_key") or provider == report.get("provider"):
+    if not back and (key == report.get("data_key") or provider == report.get("provider")):
         return "current", f"{provider}, active data keys"
     return "other", f"{provider}, active data keys"
 

@@ -17,23 +17,29 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from reencrypt.operations import html_census, reasons
+from reencrypt.operations import certificate, html_census, html_keys, reasons
+from reencrypt.operations.modes import Mode
 
 MOST_ROWS = 1000  # a page with more rows than that is read by nobody and printed by somebody
+_MOST_NOTES = 20  # then they are folded: a hundred columns in no list are a hundred notes
 
 _COUNTS = ("re_encrypted", "already_current", "empty", "changed_by_grafana", "plaintext", "unreadable")
 # What the template asks for, so that a report without it shows nothing there instead of failing.
 _FACTS = ("run", "engine", "provider", "started", "finished", "seconds", "values_per_second", "estimated_cost_usd", "data_key", "restored_run")
-_KEY = ("id", "provider", "active", "label", "readable", "values")
 _PLACE = ("table", "column", "primary_key", "path", "reason")
 _SWEEP = ("sweep", "values", "moved", "changed_by_grafana")
-_WORDS_WHEN_RESTORING = {"re_encrypted": "put back", "already_current": "stood so already", "changed_by_grafana": "left alone"}
+_WORDS = {name: name.replace("_", " ").replace("re encrypted", "re-encrypted") for name in _COUNTS} | {"changed_by_grafana": "changed by Grafana"}
+# In these modes the values name the same keys before and after, so one picture says all.
+_SAME_KEYS = frozenset({Mode.REWRAP_DATA_KEYS, Mode.ROTATE_SECRET_KEY})
 _HIDING = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})  # controls, bidirectional overrides, lone surrogates, line separators
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """The page for `report` (report.json as a mapping). The same report gives the same page."""
+def render(report: Mapping[str, Any], certified: Mapping[str, Any] | None = None) -> str:
+    """The page for `report` (report.json as a mapping), with its certificate as the last page where it has one. The same report gives the same page."""
     view = _view(_visible(report))
+    view["certificate"] = None if certified is None else _visible(certified)
+    # For the modes that can have one: why this run has none. A run that failed says so everywhere already.
+    view["no_certificate"] = certificate.refusal(report) if certified is None and view["outcome"] == "succeeded" and report.get("columns") else None
     if report.get("next_input") is not None:  # for copying: as it is, in pure ASCII
         view["next_input"] = json.dumps(report["next_input"], indent=2)
     return _template().render(view)
@@ -43,59 +49,69 @@ def render(report: Mapping[str, Any]) -> str:
 def _template() -> Template:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "instant": _instant, "duration": _duration, "usd": _usd}
-    environment.filters |= {"place": _place, "key": _primary_key, "explain": reasons.explain}
+    environment.filters |= {"place": _place, "key": _primary_key, "explain": reasons.explain, "plural": _plural}
     return environment.get_template("report.html.jinja")
 
 
 def _view(report: Mapping[str, Any]) -> dict[str, Any]:
     mode = str(report.get("mode") or "run")
+    known = reasons.mode_of(mode)
     outcome = str(report.get("outcome") or "failed")
-    writes = mode not in ("plan", "verify")
+    reads = known is None or known.steps.reads_values
     sums = ("rows", "values", *_COUNTS)
     columns = [{"table": "", "column": ""} | dict.fromkeys(sums, 0) | _without_nulls(column) for column in _rows(report, "columns")]
     totals = {name: sum(column[name] for column in columns) for name in sums} | _without_nulls(report.get("totals") or {})
-    data_keys = _rows(report, "data_keys")
-    census = report.get("census") or {}
-    before, after = (dict(census[side]) if census.get(side) is not None else None for side in ("before", "after"))
+    census = _census(report, known)
+    words = reasons.words(mode, _WORDS)
     unreadable, plaintext = _rows(report, "unreadable"), _rows(report, "plaintext_values")
+    anew = report.get("rewrapped") or {}
     return {
         "report": dict.fromkeys(_FACTS) | dict(report),
         "mode": mode,
+        "mode_is_for": reasons.MODES[known] if known else None,
+        "writes": known is not None and known.writes,
         "outcome": outcome,
         "outcome_means": reasons.explain_run(
             outcome,
+            mode,
             stopped=bool(report.get("error")),
             unreadable=totals["unreadable"] > 0,
             left=bool(report.get("left_under_old_keys")),
-            writes=writes,
+            keys_left=bool(anew.get("failed") or anew.get("under_other_providers")),
         ),
         "headline": report.get("headline") or f"{outcome}: {_number(totals['values'])} values, {_number(totals['unreadable'])} unreadable",
-        "words": {name: name.replace("_", " ").replace("re encrypted", "re-encrypted") for name in _COUNTS}
-        | {"re_encrypted": "re-encrypted" if writes else "would be re-encrypted", "changed_by_grafana": "changed by Grafana"}
-        | (_WORDS_WHEN_RESTORING if mode == "restore" else {}),
+        "words": {name: word.shown for name, word in words.items()},
         "counts": _COUNTS,
-        "count_means": {**reasons.VALUE_OUTCOMES}
-        | ({} if writes else {"re_encrypted": reasons.WOULD_BE_RE_ENCRYPTED})
-        | (dict(reasons.WHEN_RESTORING) if mode == "restore" else {}),
+        "count_means": {name: word.said for name, word in words.items()},
         "sweeps": [dict.fromkeys(_SWEEP) | dict(sweep) for sweep in _rows(report, "sweeps")],
-        "columns": columns,
+        "columns": columns if reads else [],
         "present": [column for column in columns if column.get("present", True)],
         "absent": [column for column in columns if not column.get("present", True)],
         "totals": totals,
         "adds_up": all(row["values"] == sum(row[name] for name in _COUNTS) for row in (*columns, totals)),
-        "chart": html_census.chart(report, (before or {}, after), {str(key.get("id")): key for key in data_keys}),
-        "census": (before or {}, after),
-        "data_keys": [dict.fromkeys(_KEY) | dict(key) for key in _by_use(report, data_keys)],
+        "chart": html_census.chart(report, census, html_keys.by_name(report)),
+        "census": (census[0], census[1] or {}),
+        **html_keys.view(report, census),
         "unreadable": [dict.fromkeys(_PLACE) | dict(row) for row in unreadable[:MOST_ROWS]],
         "unreadable_more": len(unreadable[MOST_ROWS:]),
         "by_reason": Counter(str(row.get("reason")) for row in unreadable).most_common(),
         "plaintext": [dict.fromkeys(_PLACE) | dict(row) for row in plaintext[:MOST_ROWS]],
         "plaintext_more": len(plaintext[MOST_ROWS:]),
-        "notes": report.get("notes") or [],
+        "notes": _rows(report, "notes")[:_MOST_NOTES],
+        "folded_notes": _rows(report, "notes")[_MOST_NOTES:],
         "next_steps": report.get("next_steps") or [],
         "next_input": None,
         "error": {"name": None, "message": None} | dict(report["error"]) if report.get("error") else None,
     }
+
+
+def _census(report: Mapping[str, Any], mode: Mode | None) -> tuple[Mapping[str, int], Mapping[str, int] | None]:
+    """The values by key, before and after; None where there is but one picture to show."""
+    census = report.get("census") or {}
+    before, after = (dict(census[side]) if census.get(side) is not None else None for side in ("before", "after"))
+    if mode in _SAME_KEYS and after is not None:
+        return after, None
+    return before or {}, after
 
 
 def _visible(value: Any) -> Any:
@@ -111,21 +127,12 @@ def _visible(value: Any) -> Any:
     return value
 
 
-def _rows(report: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+def _rows(report: Mapping[str, Any], name: str) -> list[Any]:
     return list(report.get(name) or [])
 
 
 def _without_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
-
-
-def _by_use(report: Mapping[str, Any], data_keys: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """What needs attention first: keys that cannot be read, the run's own, then by the number of values under them."""
-
-    def order(key: Mapping[str, Any]) -> tuple[bool, bool, int, str]:
-        return key.get("readable") is not False, key.get("id") != report.get("data_key"), -(key.get("values") or 0), str(key.get("id"))
-
-    return sorted(data_keys, key=order)
 
 
 def _number(value: Any) -> str:
@@ -163,6 +170,11 @@ def _usd(cost: float) -> str:
     if cost < 0.0001:
         return "less than USD 0.0001"
     return f"about USD {cost:.4f}" if cost < 0.1 else f"about USD {cost:,.2f}"
+
+
+def _plural(number: int, word: str) -> str:
+    """`1 data key`, `1 234 data keys`."""
+    return f"{_number(number)} {word}{'' if number == 1 else 's'}"
 
 
 def _primary_key(key: Any) -> str:

@@ -1,7 +1,8 @@
-"""After a pass of a run that encrypts: is it whole, and what comes next?
+"""After a pass of a run that writes: is it whole, and what comes next?
 
-A running Grafana puts old ciphertexts back and may write under a data key that it holds in a cache (docs/architecture.md). So the first pass
-is followed by a wait until those caches have expired, and then by sweeps until one finds nothing under an old key.
+A running Grafana puts old ciphertexts back and may write under a data key that it holds in a cache (docs/architecture.md). So the first pass of a
+run that rewrites values is followed by a wait until those caches have expired, and then by sweeps until one finds nothing under an old key. A run
+that wraps data keys anew does so after its first pass, which has read everything that they protect.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Next(StrEnum):
 
     SETTLE = "settle"
     SWEEP = "sweep"
+    REWRAP = "rewrap"
     VERIFY = "verify"
 
 
@@ -37,7 +39,9 @@ def judge_pass(request: RunInput, store: RunStore, number: int) -> dict[str, Any
     moved, missed = (found.totals()[outcome] for outcome in (Outcome.RE_ENCRYPTED, Outcome.CHANGED_BY_GRAFANA))
     if number:
         store.put_json(_name(number), _record(number, found))
-    if not request.mode.encrypts or (settle == 0 and not number):
+    if request.mode.steps.rewraps:
+        following = Next.REWRAP
+    elif not request.mode.steps.sweeps or (settle == 0 and not number):
         following = Next.VERIFY
     elif not number:
         following = Next.SETTLE

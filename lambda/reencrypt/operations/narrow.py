@@ -37,6 +37,8 @@ def narrow(request: RunInput, delivery: Delivery, workspace: Workspace) -> dict[
     database = workspace.open_database(True)
     try:
         stretch = range_of(database, delivery)
+        if not stretch.group.primary_key:
+            raise IncompleteRun(f"the worker died while it read {stretch.group.table}, which has no key to read it in parts by; give the workers more memory")
         earlier = quarantine.of_chunk(workspace.store, delivery.chunk["id"])
         without = tuple(entry.key for entry in earlier)
         most = delivery.rows or max(int(delivery.chunk["rows"]), 1)

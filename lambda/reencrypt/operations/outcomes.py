@@ -33,7 +33,8 @@ class Outcome(StrEnum):
 class Tally:
     """Counts of one stretch. `outcomes` is by (column id, outcome), `keys` by data key id: who the payloads were under when they were read.
 
-    `new_data_keys` are those among them that Grafana has made since the preflight.
+    `new_data_keys` are those among them that Grafana has made since the preflight. `witnesses` has, for each of these keys, a value that it
+    protects. `references` is by (table, column, how it is known, key id): what a look through every column has found.
     """
 
     rows: int = 0
@@ -42,6 +43,8 @@ class Tally:
     unreadable: list[dict[str, Any]] = field(default_factory=list)
     plaintext: list[dict[str, Any]] = field(default_factory=list)
     new_data_keys: list[dict[str, Any]] = field(default_factory=list)
+    witnesses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    references: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
 
     def add(self, column_id: str, outcome: Outcome, count: int = 1) -> None:
         """Counts values without a place to tell of."""
@@ -56,6 +59,12 @@ class Tally:
         """Counts a plaintext and lists its place."""
         self.add(column_id, Outcome.PLAINTEXT)
         self.plaintext.append(dict(place))
+
+    def add_witness(self, key: str, where: Mapping[str, Any], group: ColumnGroup, *, convincing: bool) -> None:
+        """Remembers where a value under `key` stands; rather one whose plaintext would hardly come out of a wrong key."""
+        known = self.witnesses.get(key)
+        if known is None or (convincing and not known["convincing"]):
+            self.witnesses[key] = {**where, "group": group.id, "convincing": convincing}
 
     def ended(self, group: ColumnGroup, rewrite: Rewrite, index: int, ending: Ending) -> None:
         """Counts the values of one column of a rewrite."""
@@ -77,7 +86,8 @@ class Tally:
         for (column_id, outcome), count in self.outcomes.items():
             columns.setdefault(column_id, {})[outcome.value] = count
         return {"rows": self.rows, "columns": columns, "keys": dict(self.keys), "unreadable": self.unreadable, "plaintext": self.plaintext,
-                "new_data_keys": self.new_data_keys}  # fmt: skip
+                "new_data_keys": self.new_data_keys, "witnesses": self.witnesses,
+                "references": [[*name, count] for name, count in self.references.items()]}  # fmt: skip
 
 
 def place(group: ColumnGroup, column: SecretColumn, key: Key, path: Path | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""What the words of a report mean and what to do about them: every reason, every outcome of a run, every outcome of a value.
+"""What the words of a report mean and what to do about them: every reason, every outcome of a run and of a value, in each mode.
 
-report.html and docs/report.md are made from these tables. A new `Reason` is a new row here (a test insists).
+report.html and docs/report.md are made from these tables; what became of data keys has its own, in key_words.py. A new `Reason` or `Mode` is a new row
+here (a test insists).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from reencrypt.errors import Reason
+from reencrypt.operations.modes import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,10 @@ REASONS: Mapping[Reason, Explanation] = MappingProxyType(
             "If every such value is under secret_key, secret_key is not the one that encrypted them: configure the older one for a run. "
             "Single values are damaged: enter them again in Grafana.",
         ),
+        Reason.AMBIGUOUS_KEY: Explanation(
+            "Both the old and the new secret_key open it to something that could be right, and nothing tells which of them is.",
+            "Save the secret again in Grafana, which writes it under the new secret_key, then run rotate-secret-key again.",
+        ),
         Reason.MALFORMED_JSON: Explanation(
             "The column should hold JSON and does not, so the secrets in it cannot be found.",
             "Repair the JSON of this row, or restore it from a backup, then run again.",
@@ -106,9 +112,10 @@ RUN_OUTCOMES: Mapping[str, Explanation] = MappingProxyType(
             "Go through the unreadable values below.",
         ),
         "failed": Explanation(
-            "The run stopped before its end, or some values are unreadable and the input does not allow that, or values are under an old key still. "
+            "The run stopped before its end, or some values are unreadable and the input does not allow that, or values are under an old key still, "
+            "or a data key could not be wrapped anew. "
             "What it wrote, Grafana can read.",
-            "Remove the cause, then start the run again with the same input: values that are done are left alone.",
+            "Remove the cause, then start the run again with the same input: what is done is left alone.",
         ),
         "nothing-found": Explanation(
             "Not one secret value was found, which counts as a failure: a Grafana that is in use has some.",
@@ -131,33 +138,111 @@ VALUE_OUTCOMES: Mapping[str, Explanation] = MappingProxyType(
 )
 
 
-# In place of "re_encrypted", for the modes that write nothing.
-WOULD_BE_RE_ENCRYPTED = Explanation("Under another key: a re-encrypt run would write it anew. Nothing was written.", "")
+@dataclass(frozen=True, slots=True)
+class Word:
+    """An outcome as a mode calls it, in the words of a table's head, and what it means there."""
+
+    shown: str
+    said: Explanation
 
 
-# For the mode `restore`, which puts old ciphertexts back.
-WHEN_RESTORING: Mapping[str, Explanation] = MappingProxyType(
+_ALREADY_READ = Word("read, left as it is", Explanation("It was decrypted and judged sound. This mode changes data keys, not values.", ""))
+_NOT_HERE = Word("re-encrypted", Explanation("None: this mode changes data keys, not values.", ""))
+_WRITTEN_SINCE = Explanation("Grafana wrote this value while the run was at it. Grafana's value won.", "")
+
+# The modes in which an outcome means something else than in VALUE_OUTCOMES.
+WORDS_OF_MODES: Mapping[Mode, Mapping[str, Word]] = MappingProxyType(
     {
-        "re_encrypted": Explanation("The old ciphertext was put back.", ""),
-        "already_current": Explanation("The old ciphertext stood there already.", ""),
-        "changed_by_grafana": Explanation("Grafana has written or deleted this value since the run; left alone.", ""),
+        Mode.PLAN: {
+            "re_encrypted": Word("would be re-encrypted", Explanation("Under another key: a re-encrypt run would write it anew. Nothing was written.", "")),
+        },
+        Mode.VERIFY: {
+            "re_encrypted": Word("would be re-encrypted", Explanation("Under another key: a re-encrypt run would write it anew. Nothing was written.", "")),
+        },
+        Mode.ROTATE: {
+            "re_encrypted": Word("re-encrypted", Explanation("Was under an earlier key, and is now under the run's new data key.", "")),
+            "already_current": Word(
+                "already current",
+                Explanation("Under the new data key already, or where Grafana reads nothing but secret_key (alert_notification); left alone.", ""),
+            ),
+        },
+        Mode.REWRAP_DATA_KEYS: {
+            "re_encrypted": _NOT_HERE,
+            "already_current": _ALREADY_READ,
+            "changed_by_grafana": Word("changed by Grafana", _WRITTEN_SINCE),
+        },
+        Mode.ROTATE_SECRET_KEY: {
+            "re_encrypted": Word("under the new secret_key", Explanation("Was directly under the old secret_key, and is now under the new one.", "")),
+            "already_current": Word(
+                "needs no change",
+                Explanation("Under a data key, which the run wraps anew instead, or directly under the new secret_key already; left alone.", ""),
+            ),
+            "changed_by_grafana": Word("changed by Grafana", _WRITTEN_SINCE),
+        },
+        Mode.ROLLBACK: {
+            "re_encrypted": Word("brought back", Explanation("Was under a data key, and is now directly under secret_key.", "")),
+            "already_current": Word(
+                "needs no change", Explanation("Directly under secret_key already, or in the secrets manager, which a rollback leaves alone.", "")
+            ),
+        },
+        Mode.RESTORE: {
+            "re_encrypted": Word("put back", Explanation("The old ciphertext was put back.", "")),
+            "already_current": Word("stood so already", Explanation("The old ciphertext stood there already.", "")),
+            "changed_by_grafana": Word("left alone", Explanation("Grafana has written or deleted this value since the run; left alone.", "")),
+        },
+    }
+)
+
+# What each mode is for: said under the headline, whatever the outcome.
+MODES: Mapping[Mode, str] = MappingProxyType(
+    {
+        Mode.PLAN: "Reads and counts every secret, and says what a re-encrypt would do. Writes nothing.",
+        Mode.RE_ENCRYPT: "Brings every value under a data key of the provider.",
+        Mode.ROTATE: "Makes new data keys, retires those before them, and brings every value under the new ones.",
+        Mode.REWRAP_DATA_KEYS: "Has every data key wrapped anew by the provider. The values themselves stay as they are.",
+        Mode.ROTATE_SECRET_KEY: "Brings everything that depends on secret_key from the old one to the new one.",
+        Mode.ROLLBACK: "Brings every value of Grafana's own store back directly under secret_key, then removes the data keys that nothing needs.",
+        Mode.VERIFY: "Reads every secret and says which key protects it. Writes nothing.",
+        Mode.RESTORE: "Puts back what an earlier run has overwritten, from its undo journal.",
+        Mode.PRUNE_DATA_KEYS: "Looks through every column of the database, and removes the data keys that nothing refers to.",
     }
 )
 
 
-def explain_run(outcome: str, *, stopped: bool, unreadable: bool, left: bool, writes: bool) -> Explanation:
-    """What `outcome` means for a run that an error `stopped`, that found `unreadable` values or `left` some under an old key, in a mode that `writes`."""
-    known = RUN_OUTCOMES.get(outcome, Explanation("", ""))
+def mode_of(name: str) -> Mode | None:
+    """The mode of that name; None for a word that this version does not know."""
+    return Mode(name) if name in list(Mode) else None
+
+
+def words(mode: str, labels: Mapping[str, str]) -> dict[str, Word]:
+    """Each outcome of a value as `mode` calls it; `labels` are the words of a mode without its own."""
+    usual = {name: Word(labels[name], said) for name, said in VALUE_OUTCOMES.items()}
+    known = mode_of(mode)
+    return usual | dict(WORDS_OF_MODES.get(known, {}) if known else {})
+
+
+def explain_run(outcome: str, mode: str, *, stopped: bool, unreadable: bool, left: bool, keys_left: bool = False) -> Explanation:
+    """What `outcome` means for a run that an error `stopped`, that found `unreadable` values or `left` some under an old key, or (`keys_left`) data keys."""
+    said = RUN_OUTCOMES.get(outcome, Explanation("", ""))
+    known = mode_of(mode)
+    if outcome == "succeeded" and known is Mode.PRUNE_DATA_KEYS:
+        return Explanation("Every column was looked through, and every data key is accounted for.", "")
     if outcome != "failed":
-        return known
+        return said
     why = "The run did not end as it should."
     if stopped:
         why = "The run stopped before its end."
+    elif keys_left:
+        why = "Not every data key could be wrapped anew."
     elif unreadable:
         why = "Some values are unreadable, and the input does not allow that."
     elif left:
         why = "Values are under an old key still: Grafana writes under it, or puts old values back."
-    return Explanation(f"{why} {'What it wrote, Grafana can read.' if writes else 'It wrote nothing.'}", known.action)
+    if known is None or not known.writes:
+        return Explanation(f"{why} It wrote nothing.", said.action)
+    if known is Mode.ROTATE_SECRET_KEY:
+        return Explanation(f"{why} What it wrote needs the new secret_key, the rest the old one; nothing is lost, and both must be kept.", said.action)
+    return Explanation(f"{why} What it wrote, Grafana can read.", said.action)
 
 
 def explain(reason: str) -> Explanation:

@@ -12,9 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from reencrypt.grafana.key_ring import SECRET_KEY
-from reencrypt.grafana.secret_columns import secret_columns
-from reencrypt.operations import advice, cost
+from reencrypt.grafana.secret_columns import ALL_SYSTEMS, secret_columns
+from reencrypt.operations import advice, cost, key_report
 from reencrypt.operations.choose_data_key import DATA_KEY
 from reencrypt.operations.judge_pass import sweeps
 from reencrypt.operations.outcomes import Outcome
@@ -57,8 +56,10 @@ class Times:
 def build(run: str, request: RunInput, store: RunStore, times: Times) -> dict[str, Any]:
     """The report of a run that went through all its steps. Raises IncompleteRun when a chunk has no outcome."""
     facts = store.get_json(PREFLIGHT)
-    done = collect(store, Phase.PROCESS)
-    verified = collect(store, Phase.VERIFY) if request.mode.writes else None
+    steps = request.mode.steps
+    done = collect(store, Phase.PROCESS) if steps.reads_values else Pass()
+    verified = collect(store, Phase.VERIFY) if request.mode.writes and steps.reads_values else None
+    looked = collect(store, Phase.SCAN) if steps.removes else done
     chosen = store.find_json(DATA_KEY)
     after = verified or done
     totals = done.totals()
@@ -68,16 +69,20 @@ def build(run: str, request: RunInput, store: RunStore, times: Times) -> dict[st
     if verified is not None:
         known = {repr(_place(entry)) for entry in unreadable}
         unreadable = unreadable + [entry for entry in verified.unreadable if repr(_place(entry)) not in known]
-    left = verified.totals()[Outcome.RE_ENCRYPTED] if verified is not None and request.mode.encrypts else 0
-    outcome = _outcome(request, values - totals[Outcome.EMPTY], len(unreadable), left)
-    worker_seconds = done.seconds + (verified.seconds if verified else 0) + sum(entry["seconds"] for entry in swept)
-    deliveries = done.deliveries + (verified.deliveries if verified else 0) + sum(entry["deliveries"] for entry in swept)
+    left = verified.totals()[Outcome.RE_ENCRYPTED] if verified is not None and steps.rewrites else 0
+    passes = [done, *filter(None, [verified]), *([looked] if steps.removes else [])]
+    worker_seconds = sum(each.seconds for each in passes) + sum(entry["seconds"] for entry in swept)
+    deliveries = sum(each.deliveries for each in passes) + sum(entry["deliveries"] for entry in swept)
+    keys = key_report.build(request, store, facts, after, looked, done)
     report = {
-        "run": run, "mode": request.mode.value, "outcome": outcome.value, "engine": facts["engine"], "provider": facts["provider"],
+        "run": run, "mode": request.mode.value, "tables": list(request.tables),
+        "outcome": _outcome(request, values - totals[Outcome.EMPTY], len(unreadable), left, keys).value,
+        "engine": facts["engine"], "provider": facts["provider"],
         "data_key": chosen["data_key"] if chosen else None,
         "started": _utc(times.started), "finished": _utc(times.finished),
         "columns": _columns(done, facts, request),
-        "data_keys": _data_keys(facts, chosen, after),
+        "data_keys": keys["data_keys"], "rewrapped": keys["rewrapped"], "removed": keys["removed"], "kms_keys": keys["kms_keys"],
+        "unknown_ciphertext": keys["unknown_ciphertext"], "scan": keys["scan"],
         "unreadable": unreadable,
         "plaintext_values": done.plaintext,
         "totals": {"rows": sum(done.rows.values()), "values": values, **totals},
@@ -90,9 +95,10 @@ def build(run: str, request: RunInput, store: RunStore, times: Times) -> dict[st
         "estimated_cost_usd": round(cost.estimate_usd(worker_seconds, deliveries, len(facts["data_keys"]), times.worker_megabytes), 6),
         "notes": [*facts["notes"], *advice.notes(request, totals, left, facts, done.keys)],
         "estimate": _estimate(store, facts, done, times) if request.mode is Mode.PLAN else None,
-        "next_input": advice.next_input(request, totals, left),
+        "next_input": None if request.mode is Mode.PLAN and facts["too_old"] else advice.next_input(request, totals, left, keys["left"]),
         "error": None,
     }  # fmt: skip
+    report["notes"] += advice.key_notes(report)
     report["headline"] = advice.headline(report)
     report["next_steps"] = advice.next_steps(report, facts["provider_ready"])
     return report
@@ -108,11 +114,13 @@ def build_failure(run: str, mode: str, store: RunStore, times: Times, error: Map
     totals = done.totals()
     values = sum(totals.values())
     report = {
-        "run": run, "mode": mode, "outcome": RunOutcome.FAILED.value, "engine": facts.get("engine"), "provider": facts.get("provider"),
+        "run": run, "mode": mode, "tables": list(facts.get("tables", ())), "outcome": RunOutcome.FAILED.value,
+        "engine": facts.get("engine"), "provider": facts.get("provider"),
         "data_key": chosen["data_key"] if chosen else None,
         "started": _utc(times.started), "finished": _utc(times.finished),
         "columns": _columns(done, facts, None) if facts else [],
-        "data_keys": _data_keys(facts, chosen, done) if facts else [],
+        "data_keys": key_report.data_keys(store, facts, done) if facts else [],
+        "rewrapped": key_report.rewrapped(store), "removed": key_report.removed(store), "kms_keys": [], "unknown_ciphertext": [], "scan": None,
         "unreadable": done.unreadable, "plaintext_values": done.plaintext,
         "totals": {"rows": sum(done.rows.values()), "values": values, **totals},
         "census": {"before": dict(done.keys), "after": None},
@@ -128,15 +136,15 @@ def build_failure(run: str, mode: str, store: RunStore, times: Times, error: Map
 
 def _estimate(store: RunStore, facts: Mapping[str, Any], done: Pass, times: Times) -> dict[str, float]:
     """What a `re-encrypt` of all this takes: as much deriving as this plan did, once more for the writing, and two passes that derive little."""
-    worker_seconds = done.seconds * _RE_ENCRYPT_SHARE
+    worker_seconds = (done.seconds - done.scan_seconds) * _RE_ENCRYPT_SHARE  # a plan also looks through every column, which the run does not
     dollars = cost.estimate_usd(worker_seconds, done.deliveries * 3, len(facts["data_keys"]), times.worker_megabytes)
     return {"seconds": round(worker_seconds / store.get_json(PLAN)["max_concurrency"], 1), "cost_usd": round(dollars, 6)}
 
 
-def _outcome(request: RunInput, secrets: int, unreadable: int, left: int) -> RunOutcome:
-    if not secrets:
+def _outcome(request: RunInput, secrets: int, unreadable: int, left: int, keys: Mapping[str, Any]) -> RunOutcome:
+    if not secrets and request.mode.steps.reads_values:
         return RunOutcome.NOTHING_FOUND
-    if left:
+    if left or keys["left"]:
         return RunOutcome.FAILED
     if unreadable:
         return RunOutcome.WITH_UNREADABLE if request.on_unreadable is OnUnreadable.REPORT else RunOutcome.FAILED
@@ -144,34 +152,28 @@ def _outcome(request: RunInput, secrets: int, unreadable: int, left: int) -> Run
 
 
 def _columns(done: Pass, facts: Mapping[str, Any], request: RunInput | None) -> list[dict[str, Any]]:
-    rows = []
-    for column in secret_columns():
+    """One entry for each column, whichever objects it holds: `resource.value` has those of repositories and those of snapshots."""
+    entries: dict[tuple[str, str], dict[str, Any]] = {}
+    for column in secret_columns(*ALL_SYSTEMS):
         if request is not None and request.tables and column.table not in request.tables:
             continue
         counts = done.counts.get(column.id, Counter())
-        rows.append({
-            "table": column.table, "column": column.column, "present": facts["present"][column.id], "rows": _rows(done, column.id),
-            "values": sum(counts.values()), **{outcome.value: counts[outcome.value] for outcome in Outcome},
-        })  # fmt: skip
-    return rows
+        entry = entries.setdefault(
+            (column.table, column.column),
+            {"table": column.table, "column": column.column, "present": False, "rows": 0, "values": 0, **{outcome.value: 0 for outcome in Outcome}},
+        )
+        entry["present"] |= facts["present"][column.id]
+        entry["rows"] += _rows(done, column.id)
+        entry["values"] += sum(counts.values())
+        for outcome in Outcome:
+            entry[outcome.value] += counts[outcome.value]
+    return list(entries.values())
 
 
 def _rows(done: Pass, column_id: str) -> int:
     table, _, rest = column_id.partition(".")
     resource = rest.partition("/")[2]
     return done.rows[f"{table}/{resource}" if resource else table]
-
-
-def _data_keys(facts: Mapping[str, Any], chosen: Mapping[str, Any] | None, after: Pass) -> list[dict[str, Any]]:
-    entries = {entry["id"]: entry for entry in facts["data_keys"]}
-    if chosen:
-        entries.setdefault(chosen["data_key"], chosen["entry"])
-    for key_id, entry in after.new_data_keys.items():
-        entries.setdefault(key_id, entry)
-    for key_id in after.keys:
-        if key_id != SECRET_KEY and key_id not in entries:  # named by a payload, but in no row
-            entries[key_id] = {"id": key_id, "provider": None, "active": False, "label": None, "readable": False}
-    return [{**entry, "values": after.keys[key_id]} for key_id, entry in entries.items()]
 
 
 def _place(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from typing import Any
 from reencrypt.database.database import Database, Row
 from reencrypt.errors import PayloadError, Reason
 from reencrypt.grafana import document, secret_values
-from reencrypt.grafana.key_ring import KeyRing
 from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn
 from reencrypt.grafana.secret_values import SecretValue
-from reencrypt.operations.keys import read
+from reencrypt.operations.aims import Aim, AimFor
 from reencrypt.operations.outcomes import Outcome, Tally, place
 from reencrypt.operations.plan_chunks import group_of
 from reencrypt.operations.rewrite import Change, Ending, Rewrite, swap
@@ -57,7 +56,7 @@ class _Verdicts:
                 tally.add(column_id, verdict.outcome)
 
 
-def restore_chunk(chunk: Mapping[str, Any], database: Database, ring: KeyRing, source: Journal, safeguards: Safeguards, tally: Tally) -> None:
+def restore_chunk(chunk: Mapping[str, Any], database: Database, aim: AimFor, source: Journal, safeguards: Safeguards, tally: Tally) -> None:
     """Puts the old bytes of `chunk` back, newest writes first, so that a value written twice ends as it was before the first.
 
     In `tally`, `re_encrypted` counts what was put back, `already_current` what stands there already, `changed_by_grafana` what Grafana has
@@ -78,12 +77,12 @@ def restore_chunk(chunk: Mapping[str, Any], database: Database, ring: KeyRing, s
         rewrites = []
         for key, entries in _by_row(source.read(page)):
             row = database.row(group, key)
-            rewrite = _rewrite(group, row, entries, ring, verdicts)
+            rewrite = _rewrite(group, row, entries, aim, verdicts)
             if rewrite is not None and rewrite.new:
                 rewrites.append(rewrite)
         safeguards.judge(0)
         if rewrites:
-            safeguards.before_write(group, rewrites)
+            safeguards.before_write(rewrites)
             swap(group, rewrites, database, ended)
     verdicts.count(group, tally)
 
@@ -104,14 +103,14 @@ def _by_row(entries: Iterator[Entry]) -> Iterator[tuple[tuple[object, ...], list
         yield held[0].key, held
 
 
-def _rewrite(group: ColumnGroup, row: Row | None, entries: list[Entry], ring: KeyRing, verdicts: _Verdicts) -> Rewrite | None:
+def _rewrite(group: ColumnGroup, row: Row | None, entries: list[Entry], aim: AimFor, verdicts: _Verdicts) -> Rewrite | None:
     if row is None:  # Grafana has deleted it
         for entry in entries:
             verdicts.add(_where(entry), Outcome.CHANGED_BY_GRAFANA)
         return None
-    rewrite = Rewrite(row)
+    rewrite = Rewrite(group, row)
     for index, column in enumerate(group.columns):
-        stored = row.values[index]
+        stored, scope = rewrite.stored(index), rewrite.scope(index)
         ours = [entry for entry in entries if entry.column == column.id]
         if not ours:
             continue
@@ -119,27 +118,27 @@ def _rewrite(group: ColumnGroup, row: Row | None, entries: list[Entry], ring: Ke
             for entry in ours:
                 verdicts.add(_where(entry), Outcome.CHANGED_BY_GRAFANA)
             continue
-        found = list(_standing(column, stored, ours))
-        _judge_absent(column, stored, [entry for entry in ours if all(entry is not other for _, other in found)], verdicts)
+        found = list(_standing(column, stored, scope, ours))
+        _judge_absent(column, stored, scope, [entry for entry in ours if all(entry is not other for _, other in found)], verdicts)
         readable = []
         for value, entry in found:
-            reason = _unfit(column, entry.old, value, ring)
+            reason = _unfit(column, entry.old, scope, value, aim(column.system))
             if reason is None:
                 readable.append((value, entry))
             else:
                 verdicts.add(_where(entry), Outcome.UNREADABLE, reason)
         if readable:
-            rewrite.new[index] = document.splice(stored, [(*value.span, entry.old) for value, entry in readable])
-            rewrite.changes[index] = [Change(entry.path, stored[slice(*value.span)], digest(entry.old)) for value, entry in readable]
+            new = document.splice(stored, [(*value.span, entry.old) for value, entry in readable])
+            rewrite.put(index, new, [Change(entry.path, stored[slice(*value.span)], digest(entry.old)) for value, entry in readable])
     return rewrite
 
 
-def _standing(column: SecretColumn, stored: bytes, entries: list[Entry]) -> Iterator[tuple[SecretValue, Entry]]:
+def _standing(column: SecretColumn, stored: bytes, scope: str, entries: list[Entry]) -> Iterator[tuple[SecretValue, Entry]]:
     """The values that the run wrote, each with its entry. Several entries have the same text where Grafana has copied it: each value gets its own."""
     ours: dict[str, list[Entry]] = {}
     for entry in entries:
         ours.setdefault(entry.new, []).append(entry)
-    for value in secret_values.read(column, stored):
+    for value in secret_values.read(column, stored, scope):
         if same := ours.get(digest(stored[slice(*value.span)])):
             entry = next((entry for entry in same if entry.path == value.path), same[0])
             if len(same) > 1:
@@ -147,28 +146,28 @@ def _standing(column: SecretColumn, stored: bytes, entries: list[Entry]) -> Iter
             yield value, entry
 
 
-def _judge_absent(column: SecretColumn, stored: bytes, absent: list[Entry], verdicts: _Verdicts) -> None:
+def _judge_absent(column: SecretColumn, stored: bytes, scope: str, absent: list[Entry], verdicts: _Verdicts) -> None:
     """What this run wrote does not stand there: either the old text does (it was never written, or is back), or Grafana's own."""
-    standing = {stored[slice(*value.span)] for value in secret_values.read(column, stored)} if absent else set()
+    standing = {stored[slice(*value.span)] for value in secret_values.read(column, stored, scope)} if absent else set()
     for entry in absent:
         verdicts.add(_where(entry), Outcome.ALREADY_CURRENT if entry.old in standing else Outcome.CHANGED_BY_GRAFANA)
 
 
-def _unfit(column: SecretColumn, old: bytes, standing: SecretValue, ring: KeyRing) -> Reason | None:
+def _unfit(column: SecretColumn, old: bytes, scope: str, standing: SecretValue, aim: Aim) -> Reason | None:
     """Why the old text must not be put back in place of `standing`; None where it may.
 
     It must open with the keys configured now, and to the same secret as what stands there. If that one does not open, the key that the run encrypted
     under is lost, which is what a restore is for.
     """
-    value = secret_values.read_place(column, old)
+    value = secret_values.read_place(column, old, scope)
     if value.payload is None:
         return value.reason or Reason.NOT_A_PAYLOAD
     try:
-        plaintext = read(ring, column, value.payload)
+        plaintext = aim.read(column, value.payload).plaintext
     except PayloadError as error:
         return error.reason
     try:
-        same = standing.payload is not None and ring.decrypt(standing.payload) == plaintext
+        same = standing.payload is not None and aim.open(standing.payload) == plaintext
     except PayloadError:
         return None
     return None if same else Reason.IMPLAUSIBLE_PLAINTEXT

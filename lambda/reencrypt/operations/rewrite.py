@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from reencrypt.database.database import Database, Row, Swap, Swapped
+from reencrypt.grafana import split_form
 from reencrypt.grafana.document import Path
-from reencrypt.grafana.secret_columns import ColumnGroup
+from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn, Shape
 from reencrypt.storage.journal import Entry
 
 SWAP_ATTEMPTS = 3
@@ -28,19 +29,70 @@ class Change:
 
 @dataclass
 class Rewrite:
-    """A row that was read, with new bytes for some of its columns (by index into the group's columns) and the values that changes in each."""
+    """A row that was read, with new bytes for some of its columns (by index into the group's columns) and the values that changes in each.
 
+    A column of the secrets manager whose data key id stands in a column of its own is seen here in the joined form of grafana/split_form.py.
+    """
+
+    group: ColumnGroup
     row: Row
     new: dict[int, bytes] = field(default_factory=dict, repr=False)
     changes: dict[int, list[Change]] = field(default_factory=dict, repr=False)
 
-    def entries(self, group: ColumnGroup) -> list[Entry]:
+    def stored(self, index: int) -> bytes | None:
+        """The bytes of a column as they were read; joined, where they stand in two columns."""
+        companion = self._companion(index)
+        return joined_form(self.group.columns[index], self.row.values[index], None if companion is None else self.row.values[companion])
+
+    def scope(self, index: int) -> str:
+        """The namespace of the row's values; '' where the column has none."""
+        name = self.group.columns[index].scope_column
+        if name is None:
+            return ""
+        if name in self.group.primary_key:
+            return str(self.row.key[self.group.primary_key.index(name)])
+        stored = self.row.values[next(at for at, column in enumerate(self.group.columns) if column.column == name)]
+        return (stored or b"").decode(errors="replace")
+
+    def parts_of(self, index: int, new: bytes) -> dict[str, bytes]:
+        """What is to be written for `new` (as `stored` gives it), by column: two where the data key id stands in a column of its own."""
+        column, companion = self.group.columns[index], self._companion(index)
+        if companion is None:
+            return {column.column: new}
+        payload, key_id = split_form.split(new)
+        return {column.column: payload, self.group.columns[companion].column: key_id}
+
+    def put(self, index: int, new: bytes, changes: list[Change]) -> None:
+        """Takes `new` to be written over the column, and over its companion."""
+        self.changes[index] = changes
+        for at, part in zip((index, self._companion(index)), self.parts_of(index, new).values(), strict=False):
+            self.new[index if at is None else at] = part
+
+    def parts(self) -> list[tuple[int, ...]]:
+        """The columns of `new` that stand and fall together: each with its companion, whose values change in the first."""
+        return [
+            (index,) if (companion := self._companion(index)) is None else (index, companion) for index in self.changes if index in self.new
+        ]
+
+    def entries(self) -> list[Entry]:
         """What the undo journal keeps of it."""
         return [
-            Entry(group.id, group.columns[index].id, self.row.key, change.path, change.old, change.new)
+            Entry(self.group.id, self.group.columns[index].id, self.row.key, change.path, change.old, change.new)
             for index, changes in self.changes.items()
             for change in changes
         ]
+
+    def _companion(self, index: int) -> int | None:
+        """The index of the column that holds the data key id of the column at `index`."""
+        name = self.group.columns[index].data_key_id_column
+        if name is None:
+            return None
+        return next((at for at, column in enumerate(self.group.columns) if column.column == name), None)
+
+
+def joined_form(column: SecretColumn, stored: bytes | None, companion: bytes | None) -> bytes | None:
+    """What `column` holds, in one piece: with the data key id of its `companion` where it has one."""
+    return stored if stored is None or column.shape is not Shape.SPLIT_RAW else split_form.joined(stored, companion)
 
 
 class Ending(Enum):
@@ -76,15 +128,16 @@ def swap(group: ColumnGroup, rewrites: Sequence[Rewrite], database: Database, en
 def _still_ours(group: ColumnGroup, rewrite: Rewrite, database: Database, ended: Ended) -> bool:
     """After a missed swap: ends what has changed or is written after all; True where unchanged columns are left to try again."""
     now = database.row(group, rewrite.row.key)
-    for index in list(rewrite.new):
-        if now is not None and now.values[index] == rewrite.row.values[index] and now.classes == rewrite.row.classes:
+    for indexes in rewrite.parts():
+        if now is not None and now.classes == rewrite.row.classes and all(now.values[index] == rewrite.row.values[index] for index in indexes):
             continue
-        written = now is not None and now.values[index] == rewrite.new[index]
-        ended(group, rewrite, index, Ending.WRITTEN if written else Ending.CHANGED)
-        del rewrite.new[index]
+        written = now is not None and all(now.values[index] == rewrite.new[index] for index in indexes)
+        ended(group, rewrite, indexes[0], Ending.WRITTEN if written else Ending.CHANGED)
+        for index in indexes:
+            del rewrite.new[index]
     return bool(rewrite.new)
 
 
 def _end(group: ColumnGroup, rewrite: Rewrite, ending: Ending, ended: Ended) -> None:
-    for index in rewrite.new:
-        ended(group, rewrite, index, ending)
+    for indexes in rewrite.parts():
+        ended(group, rewrite, indexes[0], ending)

@@ -12,30 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 
 from reencrypt.errors import InvalidInput
-from reencrypt.grafana.secret_columns import secret_columns
+from reencrypt.grafana.secret_columns import ALL_SYSTEMS, secret_columns
+from reencrypt.operations.modes import Mode
+
+__all__ = ["GrafanaVersion", "Mode", "OnUnreadable", "RunInput", "parse"]
 
 DEFAULT_CHUNK_ROWS = 1000
 MAXIMUM_CONCURRENCY = 100
 MAXIMUM_SETTLE_SECONDS = 43_200
-
-
-class Mode(StrEnum):
-    """What a run does."""
-
-    PLAN = "plan"
-    RE_ENCRYPT = "re-encrypt"
-    VERIFY = "verify"
-    RESTORE = "restore"
-
-    @property
-    def writes(self) -> bool:
-        """Whether the mode changes the database: it then takes the lease."""
-        return self in (Mode.RE_ENCRYPT, Mode.RESTORE)
-
-    @property
-    def encrypts(self) -> bool:
-        """Whether the mode encrypts anew: it then needs a data key, and sweeps what a running Grafana puts back."""
-        return self is Mode.RE_ENCRYPT
 
 
 class OnUnreadable(StrEnum):
@@ -45,8 +29,17 @@ class OnUnreadable(StrEnum):
     REPORT = "report"
 
 
+class GrafanaVersion(StrEnum):
+    """The Grafana that a rollback is for, where it is not the one that runs: 8.x reads no payload that names its algorithm."""
+
+    V8 = "8.x"
+
+
 class RunInput(BaseModel):
     """The input, with its defaults. `tables` empty means every table; `provider` None means `encryption_provider` of grafana.ini.
+
+    `manager_provider` is the same for the secrets manager: None means `encryption_provider` of [secrets_manager]. `for` says which Grafana is to
+    read what a rollback writes (None: 9.0 or later).
 
     `settle_seconds` None means the data-key cache's time to live and a margin; 0 says that Grafana is stopped. `unreadable_budget` is a share of
     the planned rows. `max_load` is how many other sessions may be running on the server before a worker pauses. `run` is the run to undo.
@@ -57,6 +50,7 @@ class RunInput(BaseModel):
     mode: Mode = Mode.PLAN
     tables: tuple[str, ...] = ()
     provider: str | None = Field(default=None, min_length=1)
+    manager_provider: str | None = Field(default=None, min_length=1)
     provider_ready: Annotated[bool, Field(strict=True)] = False
     max_concurrency: Annotated[int, Field(strict=True, ge=1, le=MAXIMUM_CONCURRENCY)] | None = None
     chunk_rows: Annotated[int, Field(strict=True, ge=1, le=100_000)] = DEFAULT_CHUNK_ROWS
@@ -67,13 +61,20 @@ class RunInput(BaseModel):
     unreadable_budget: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.1
     max_load: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 25
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+=@-]{0,99}$")] | None = None
+    for_version: GrafanaVersion | None = Field(default=None, alias="for")
 
     @model_validator(mode="after")
-    def _run_and_mode_fit(self) -> Self:
+    def _keys_and_mode_fit(self) -> Self:
         if self.mode is Mode.RESTORE and self.run is None:
             raise ValueError('mode restore needs "run": the name of the run whose writes are to be undone, as its report or the console gives it')
         if self.mode is not Mode.RESTORE and self.run is not None:
             raise ValueError(f"run belongs to mode restore, not to {self.mode.value}")
+        if self.mode is not Mode.ROLLBACK and self.for_version is not None:
+            raise ValueError(f"for belongs to mode rollback, not to {self.mode.value}")
+        if self.tables and not self.mode.steps.by_table:
+            raise ValueError(f"tables does not go with mode {self.mode.value}: data keys protect values of every table")
+        if self.provider and self.mode in (Mode.ROLLBACK, Mode.ROTATE_SECRET_KEY):
+            raise ValueError(f"provider does not go with mode {self.mode.value}, which is about secret_key alone")
         return self
 
     def as_input(self) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def parse(raw: object) -> RunInput:
         parsed = RunInput.model_validate(raw)
     except ValidationError as error:
         raise InvalidInput("; ".join(_problem(entry) for entry in error.errors(include_input=False, include_url=False))) from None
-    known = sorted({column.table for column in secret_columns()})
+    known = sorted({column.table for column in secret_columns(*ALL_SYSTEMS)})
     unknown = sorted(set(parsed.tables) - set(known))
     if unknown:
         raise InvalidInput(f"tables: {', '.join(map(repr, unknown))} holds no secrets; allowed: {', '.join(known)}")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reencrypt.errors import TooManyUnreadable
-from reencrypt.grafana.secret_columns import ColumnGroup
 from reencrypt.operations.rewrite import Rewrite
 from reencrypt.storage.journal import Journal
 from reencrypt.storage.lease import Lease
@@ -101,11 +100,11 @@ class Safeguards:
                 'not touched. See their reasons below; "onUnreadable": "report" lets a run finish all the same'
             )
 
-    def before_write(self, group: ColumnGroup, rewrites: Sequence[Rewrite]) -> None:
+    def before_write(self, rewrites: Sequence[Rewrite]) -> None:
         """When it returns, the old bytes of `rewrites` are in the journal, and the server can bear the write."""
         self.throttle()
         if self.journal is not None:
-            self.journal.record(self.chunk, (entry for rewrite in rewrites for entry in rewrite.entries(group)))
+            self.journal.record(self.chunk, (entry for rewrite in rewrites for entry in rewrite.entries()))
 
 
 def no_safeguards() -> Safeguards:

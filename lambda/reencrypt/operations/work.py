@@ -14,19 +14,23 @@ from typing import Any, ClassVar
 
 from reencrypt.database.database import Database
 from reencrypt.database.statements import Key
-from reencrypt.errors import ConfigurationError, PayloadError, TooManyUnreadable
+from reencrypt.errors import ConfigurationError, TooManyUnreadable
 from reencrypt.grafana.cipher import DeriveKey
-from reencrypt.grafana.key_ring import KeyRing, Sealer
+from reencrypt.grafana.secret_columns import System
 from reencrypt.operations import chunk as chunks
 from reencrypt.operations import quarantine
-from reencrypt.operations.choose_data_key import DATA_KEY
-from reencrypt.operations.keys import Unwrapper, current_keys, entry_of, open_ring
+from reencrypt.operations.aims import Aim, Keep
+from reencrypt.operations.keys import entry_of, listed_name
 from reencrypt.operations.outcomes import Tally
-from reencrypt.operations.plan_chunks import PLAN, group_of
+from reencrypt.operations.plan_chunks import PLAN, group_of, is_scan, key_chunk
 from reencrypt.operations.preflight import PREFLIGHT
+from reencrypt.operations.quarantine import Quarantined
 from reencrypt.operations.restore import restore_chunk
+from reencrypt.operations.restore_keys import put_back_removed, restore_keys
 from reencrypt.operations.run_input import RunInput
+from reencrypt.operations.run_keys import RunKeys, aims, open_keys
 from reencrypt.operations.safeguards import Safeguards, Throttle, no_safeguards
+from reencrypt.operations.scan import scan
 from reencrypt.operations.stopping import stop
 from reencrypt.operations.workspace import Workspace
 from reencrypt.storage.journal import Journal
@@ -34,11 +38,16 @@ from reencrypt.storage.journal import Journal
 
 @dataclass(frozen=True)
 class Phase:
-    """A pass over all chunks: `process` does what the mode says, `sweep-<n>` does it again for what Grafana wrote meanwhile, `verify` only reads."""
+    """A pass over all chunks: `process` does what the mode says, `sweep-<n>` does it again for what Grafana wrote meanwhile, `verify` only reads.
+
+    `survey` and `scan` look through every column of the database, before a run that removes data keys begins and before it removes them.
+    """
 
     value: str
     PROCESS: ClassVar[Phase]
     VERIFY: ClassVar[Phase]
+    SURVEY: ClassVar[Phase]
+    SCAN: ClassVar[Phase]
 
     @classmethod
     def sweep(cls, number: int) -> Phase:
@@ -46,7 +55,8 @@ class Phase:
         return cls(f"sweep-{number}") if number else cls.PROCESS
 
 
-Phase.PROCESS, Phase.VERIFY = Phase("process"), Phase("verify")
+Phase.PROCESS, Phase.VERIFY, Phase.SURVEY, Phase.SCAN = map(Phase, ("process", "verify", "survey", "scan"))
+_READ_ONLY = (Phase.VERIFY, Phase.SURVEY, Phase.SCAN)
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def work(request: RunInput, delivery: Delivery, workspace: Workspace, out_of_tim
         return summary(known)
     started = time.monotonic()
     tally = Tally()
-    writes = request.mode.writes and delivery.phase != Phase.VERIFY
+    writes = request.mode.writes and delivery.phase not in _READ_ONLY
     database = workspace.open_database(not writes)
     try:
         safeguards = _safeguards(request, delivery, workspace, database, out_of_time) if writes else None
@@ -96,33 +106,51 @@ def _pass_over(
 ) -> Key | None:  # fmt: skip
     """The stretch itself; writes under `safeguards`, or only reads where there are none."""
     facts = workspace.store.get_json(PREFLIGHT)
-    candidate = workspace.secret_key(facts["secret_key_source"])
-    rows = database.data_keys()
-    unwrap = Unwrapper(rows, workspace.providers(candidate), database.data_keys)
-    ring = open_ring(candidate, unwrap, facts["distrusted"], derive)
+    verifying = delivery.phase == Phase.VERIFY
+    keys = open_keys(workspace, database, facts, derive, either=request.mode.steps.secret_keys and not verifying)
+    if is_scan(delivery.chunk["group"]):
+        ids = {row.name for rows in keys.rows.values() for row in rows}
+        return scan(_without_poison(delivery, workspace, database)[0], database, ids, out_of_time, tally)
     if request.run is not None and safeguards is not None:
-        restore_chunk(delivery.chunk, database, ring, _source(request.run, workspace), safeguards, tally)
+        restore(request.run, delivery, workspace, database, keys, safeguards, tally)
         return None
-    sealer = _sealer(ring, unwrap, workspace.store.get_json(DATA_KEY)["data_key"]) if safeguards is not None else None
+    if key_chunk(delivery.chunk) is not None:  # what a restore has put back there is seen by what it protects
+        return None
+    writes = safeguards is not None and request.mode.steps.rewrites
     # In the passes after the first nothing is forced: what the run has written is current.
     force = request.force and delivery.phase == Phase.PROCESS
-    policy = chunks.Policy(current_keys(rows, facts["provider"]), sealer, safeguards or no_safeguards(), force)
-    poison = quarantine.of_chunk(workspace.store, delivery.chunk["id"])
-    stretch = replace(range_of(database, delivery), without=tuple(entry.key for entry in poison))
-    position = chunks.process(stretch, database, ring, policy, out_of_time, tally)
-    known = {entry["id"] for entry in facts["data_keys"]}
-    tally.new_data_keys = [entry_of(row, readable=name not in unwrap.problems) for name, row in unwrap.rows.items() if name in tally.keys and name not in known]
+    aim = aims(request, workspace, keys, facts, writes=writes, force=force, verifying=verifying)
+    policy = chunks.Policy(aim.__getitem__, writes, safeguards or no_safeguards(), witnesses=request.mode.steps.rewraps)
+    stretch, poison = _without_poison(delivery, workspace, database)
+    position = chunks.process(stretch, database, policy, out_of_time, tally)
+    known = {listed_name(entry) for entry in facts["data_keys"]}
+    tally.new_data_keys = [
+        entry_of(row, readable=name not in unwrap.problems, system=system, kms_key=unwrap.kms_key(row))
+        for system, unwrap in keys.unwrap.items()
+        for name, row in unwrap.rows.items()
+        if name in tally.keys and name not in known
+    ]
     if delivery.position is None:
         quarantine.count_earlier(poison, delivery.phase.value, stretch.group, database, tally)
     return position
 
 
-def _sealer(ring: KeyRing, unwrap: Unwrapper, key_id: str) -> Sealer:
-    """Raises ProviderError or ConfigurationError, naming what refuses: without the run's own data key there is nothing to do."""
-    try:
-        return ring.sealer(key_id)
-    except PayloadError:
-        unwrap.raise_problem(key_id)
+def _without_poison(delivery: Delivery, workspace: Workspace, database: Database) -> tuple[chunks.Range, list[Quarantined]]:
+    poison = quarantine.of_chunk(workspace.store, delivery.chunk["id"])
+    return replace(range_of(database, delivery), without=tuple(entry.key for entry in poison)), poison
+
+
+def restore(run: str, delivery: Delivery, workspace: Workspace, database: Database, keys: RunKeys, safeguards: Safeguards, tally: Tally) -> None:
+    """Undoes what `run` has done in the chunk: to rows, or to data keys."""
+    source, system = _source(run, workspace), key_chunk(delivery.chunk)
+    if system is not None:
+        restore_keys(system, database, keys.unwrap[system], source, safeguards, workspace.now(), tally)
+        return
+    # Before the values that need them: chunks are restored side by side.
+    for each in System:
+        put_back_removed(each, database, source)
+    aim: Mapping[System, Aim] = {System.GRAFANA: Keep(keys.ring), System.MANAGER: Keep(keys.manager_ring)}
+    restore_chunk(delivery.chunk, database, aim.__getitem__, source, safeguards, tally)
 
 
 def _source(run: str, workspace: Workspace) -> Journal:

@@ -22,7 +22,8 @@ from reencrypt.storage.objects import RunStore
 class Workspace:
     """Everything that one step of a run needs, made by its handler (or by a test). `open_database(read_only)` connects.
 
-    `journal` is None where the deployment keeps none. `pulse` makes what tells the other workers that this one is alive.
+    `journal` is None where the deployment keeps none. `pulse` makes what tells the other workers that this one is alive. `manager_providers` are
+    those of the secrets manager, `old_manager_providers` those of them under the secret_key that they had until now.
     """
 
     settings: GrafanaSettings
@@ -32,6 +33,8 @@ class Workspace:
     now: Callable[[], datetime]
     journal: Journal | None = None
     pulse: Callable[[], Pulse] = CountingPulse
+    manager_providers: Callable[[], Mapping[str, Provider]] = dict
+    old_manager_providers: Callable[[], Mapping[str, Provider]] = dict
 
     def secret_key(self, source: str) -> SecretKeyCandidate:
         """The candidate that the preflight found to be the one in use, by its source."""
@@ -47,3 +50,7 @@ class Workspace:
                 f"{source} is {shown(wanted)}, but grafana.ini has no [security.encryption.{shown(wanted)}]; configured: {', '.join(sorted(known))}"
             )
         return wanted
+
+    def target_manager_provider(self, request: RunInput) -> str:
+        """The provider that the secrets manager's values go under, whether or not it is configured."""
+        return request.manager_provider or self.settings.manager.encryption_provider

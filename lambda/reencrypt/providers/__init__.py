@@ -1,4 +1,4 @@
-"""Providers wrap and unwrap data keys: `secretKey.v1` with `secret_key`, `awskms.<name>` with an AWS KMS key.
+"""Providers wrap and unwrap data keys: `secretKey.v1` with `secret_key`, `awskms.<name>` with an AWS KMS key; the secrets manager has its own two kinds.
 
 A provider is given the 16 bytes of a data key and nothing else, so no encryption context can depend on the row.
 Source: Grafana pkg/services/secrets/types.go, Provider.
@@ -13,13 +13,13 @@ from reencrypt.grafana.data_keys import DATA_KEY_BYTES
 
 
 class Provider(Protocol):
-    """One configured provider; `name` is its id in `data_keys.provider`."""
+    """One configured provider; `name` is its id in the column `provider`."""
 
     @property
     def name(self) -> str: ...
 
     def wrap(self, data_key: bytes) -> bytes:
-        """The ciphertext of the 16 bytes, as `data_keys.encrypted_data` holds it. Raises ProviderError."""
+        """The ciphertext of the 16 bytes, as the column `encrypted_data` holds it. Raises ProviderError."""
 
     def unwrap(self, wrapped: bytes) -> bytes:
         """The 16 bytes. Raises DataKeyUnwrapFailed for anything else, and other ProviderErrors."""

@@ -1,7 +1,8 @@
 """What KMS and STS answer when they refuse, as this product's own errors: each names the key, setting or permission at fault, and what to do.
 
 Of AWS's own text only ARNs are repeated: the principal and the key of a denial, which nobody else can tell.
-Sources: https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html (Errors), CommonErrors.html there; API_AssumeRole.html of STS.
+Sources: https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html (Errors), API_ReEncrypt.html and CommonErrors.html there;
+API_AssumeRole.html of STS.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from reencrypt.errors import ConfigurationError, DataKeyUnwrapFailed, KeyAccessDenied, KeyUnusable, ProviderError, ProviderThrottled
 from reencrypt.grafana.ini import shown
 
-Action = Literal["kms:Encrypt", "kms:Decrypt", "sts:AssumeRole"]
+Action = Literal["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt", "sts:AssumeRole"]
 
 # Error codes by what cures them.
 THROTTLED = frozenset({"ThrottlingException", "Throttling", "LimitExceededException", "RequestLimitExceeded", "TooManyRequestsException"})
@@ -45,17 +46,18 @@ _DENIED_RESOURCE = re.compile(r"\bresource: (arn:[\w+=,.@:/-]+)")
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the provider `provider` with `key_id` in `region`, with the section's own credentials or the worker's role, through `role` if any."""
+    """Who calls: the provider `provider` with `key_id` in `region`, with the section's own credentials or the worker's role, through `role` if any.
+
+    `section` is the provider's, as it stands in grafana.ini; `destination` names the new key and its section where kms:ReEncrypt is called.
+    """
 
     provider: str
+    section: str
     key_id: str
     region: str | None
     own_credentials: bool
     role: str | None
-
-    @property
-    def section(self) -> str:
-        return f"[security.encryption.{self.provider}]"
+    destination: str = ""
 
     def explained(self, action: Action, error: ClientError | BotoCoreError) -> ProviderError | ConfigurationError:
         """The error to raise instead of `error`, with which AWS or its client ended `action`."""
@@ -74,10 +76,12 @@ class Caller:
             return ConfigurationError(f"{says}: {self._credentials_at_fault()}")
         if action == "sts:AssumeRole":
             return ConfigurationError(f"{says} of {self.role}: correct kms_role_to_assume of the deployment settings")
-        if code in WRONG_CIPHERTEXT or (code in INVALID and action == "kms:Decrypt"):
+        of_destination = "estinationKeyId" in error.response.get("Error", {}).get("Message", "")
+        if code in WRONG_CIPHERTEXT or (code in INVALID and action != "kms:Encrypt" and not of_destination):
             return DataKeyUnwrapFailed(f"{says}: {self._damage()}")
         if code in INVALID:
-            return ConfigurationError(f"{says}: {self.section} key_id = {shown(self.key_id)} is no key id, key ARN, alias/… or alias ARN")
+            named = self.destination if action == "kms:ReEncrypt" else f"{self.section} key_id = {shown(self.key_id)}"
+            return ConfigurationError(f"{says}: {named} is no key id, key ARN, alias/… or alias ARN")
         return KeyUnusable(f"{says} under {self._key(action)}" + (f": {UNUSABLE[code]}" if code in UNUSABLE else ""))
 
     def _unanswered(self, action: Action, error: BotoCoreError) -> ProviderError | ConfigurationError:
@@ -103,7 +107,9 @@ class Caller:
         return shown(self.region) if self.region else "the function's region"
 
     def _key(self, action: Action) -> str:
-        """kms:Decrypt names no key: the data key may have been wrapped by one that the section named earlier."""
+        """kms:Decrypt names no key: the data key may have been wrapped by one that the section named earlier. kms:ReEncrypt needs two."""
+        if action == "kms:ReEncrypt":
+            return f"the key that wrapped the data key, or under the new one, {self.destination}"
         return shown(self.key_id) if action == "kms:Encrypt" else f"the key that wrapped the data key ({self.section} now has {shown(self.key_id)})"
 
     def _denial(self, says: str, action: Action, text: str) -> str:

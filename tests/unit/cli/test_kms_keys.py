@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.kms_keys import WantedKey, wanted_key, wanted_users
+from cli.kms_keys import WantedKey, kms_sections, wanted_key, wanted_users
 from reencrypt.errors import ConfigurationError
 from reencrypt.grafana.settings import KmsSection, load_settings
 
@@ -61,3 +61,15 @@ def test_one_access_key_with_two_secrets_is_refused_without_showing_them() -> No
         wanted_users(sections)
     assert "first" not in str(raised.value)
     assert "second" not in str(raised.value)
+
+
+def test_the_keys_of_both_stores_are_made_and_each_refusal_names_its_own_section() -> None:
+    ini = (
+        f"[security.encryption.awskms.old]\nkey_id = {ID}\n[security.encryption.awskms.new]\nkey_id = alias/new\nregion = eu-north-1\n"
+        "[secrets_manager.encryption.aws_kms.k]\nkey_id = {}\nregion = eu-west-1\n"
+    )
+    keys = [wanted_key(section) for section in kms_sections(load_settings(ini.format("alias/secrets")))]
+    assert [(key.region, key.alias) for key in keys] == [("us-east-1", None), ("eu-north-1", "alias/new"), ("eu-west-1", "alias/secrets")]
+    assert len({key.arn for key in keys}) == 3
+    with pytest.raises(ConfigurationError, match=r"\[secrets_manager\.encryption\.aws_kms\.k\] key_id is none of"):
+        wanted_key(kms_sections(load_settings(ini.format("my-key")))[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from typer.testing import CliRunner
 
 from cli.__main__ import app
 from cli.deployment import RunResult, mode_of
-from cli.rehearse import ExitCode, Refused, exit_code, parse_inputs, prepare_output, write_report
-from cli.screen import Screen
+from cli.rehearse import ExitCode, Refused, exit_code, parse_inputs, prepare_output, read_secret_columns, write_report
+from cli.screen import Screen, key_lines
+from infra.toml_text import lines
 
 COUNTS = ("values", "re_encrypted", "already_current", "empty", "changed_by_grafana", "plaintext", "unreadable")
 
@@ -29,7 +31,8 @@ def _result(status: str = "SUCCEEDED", outcome: str | None = "succeeded", **repo
         "unreadable": [],
         "error": None,
     }
-    return RunResult("run-1", "re-encrypt", status, "", "", 1.5, None if outcome is None else facts | report, "<html>")
+    files = {"report.json": json.dumps(facts | report), "report.html": "<html>", "certificate.json": "{}"}
+    return RunResult("run-1", "re-encrypt", status, "", "", 1.5, None if outcome is None else facts | report, {} if outcome is None else files)
 
 
 def _refused(*arguments: str) -> str:
@@ -51,6 +54,34 @@ def test_an_input_that_is_not_json_is_refused_before_anything_starts(tmp_path: P
 
 def test_an_ini_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "there is no file" in _refused("--grafana-ini", f"{tmp_path}/none.ini", "--input", "{}", "--output", f"{tmp_path}/out")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "columns.toml cannot be read"),
+        ("[[secret_column", "are not TOML"),
+        ('[[secret_column]]\ntable = "setting"', "number 1 primary_key: is missing"),
+        (
+            '[[secret_column]]\ntable = "secrets"\nprimary_key = ["id"]\ncolumn = "value"\nshape = "base64"\nbase64 = "std"\nplaintext = "text"',
+            "in the list already",
+        ),
+    ],
+)
+def test_secret_columns_that_cannot_be_declared_are_refused_before_anything_starts(tmp_path: Path, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / "columns.toml").write_text(text)
+    assert words in _refused(*_arguments(tmp_path, "", "{}"), "--secret-columns", f"{tmp_path}/columns.toml")
+    assert not (tmp_path / "out").exists()
+
+
+def test_secret_columns_are_the_deployments_setting(tmp_path: Path) -> None:
+    (tmp_path / "columns.toml").write_text(
+        '[[secret_column]]\ntable = "t"\nprimary_key = ["id"]\ncolumn = "c"\nshape = "raw"\nbase64 = "none"\nplaintext = "text"\n'
+    )
+    assert read_secret_columns(None) == {}
+    (column,) = tomllib.loads(lines(read_secret_columns(tmp_path / "columns.toml")))["secret_column"]
+    assert column == {"table": "t", "primary_key": ["id"], "column": "c", "shape": "raw", "base64": "none", "plaintext": "text"}
 
 
 @pytest.mark.parametrize("engine", ["mysql", "postgres"])
@@ -122,8 +153,10 @@ def test_the_reports_are_written_and_old_ones_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "1-re-encrypt"
     assert write_report(_result(), folder) == folder / "report.html"
     assert json.loads((folder / "report.json").read_text())["outcome"] == "succeeded"
+    assert (folder / "certificate.json").read_text() == "{}"
     write_report(_result(status="FAILED", outcome=None), folder)
     assert not (folder / "report.json").exists()
+    assert not (folder / "certificate.json").exists()
 
 
 def test_the_screen_leads_with_the_outcome_and_shows_bad_news_and_aligned_counts() -> None:
@@ -138,6 +171,28 @@ def test_the_screen_leads_with_the_outcome_and_shows_bad_news_and_aligned_counts
     assert "secrets.value id 5 at .a[0]: unknown-data-key" in lines[3]
     assert any(line.split() == ["in", "all", "1,234", "1,233", "1"] for line in lines)
     assert "already" not in out.getvalue()
+
+
+def test_the_screen_says_what_became_of_the_keys_bad_news_first() -> None:
+    report = {
+        "mode": "prune-data-keys",
+        "unknown_ciphertext": [{"table": "setting", "column": "value", "data_keys": {"k1": 1200}}],
+        "rewrapped": {"rewrapped": {"kms:ReEncrypt": 1000}, "left": 2, "failed": [{"id": "k2", "why": "it does not open"}]},
+        "removed": {"removed": [{}, {}], "kept": [{"why": "referenced"}, {"why": "referenced"}, {"why": "too-young"}]},
+        "kms_keys": [
+            {"kms_key": "arn:old", "safe_to_disable": True, "because": "nothing needs it"},
+            {"kms_key": "arn:new", "safe_to_disable": False, "because": "x"},
+        ],
+    }  # fmt: skip
+    assert [text for text, _ in key_lines(report)] == [
+        "unknown ciphertext: setting.value (k1: 1,200)",
+        "data key k2 was not wrapped anew: it does not open",
+        "data keys wrapped anew: 1,000 by kms:ReEncrypt; as they should be already: 2",
+        "data keys removed: 2; kept: 2 referenced, 1 too-young",
+        "arn:old: safe to disable: yes, because nothing needs it",
+        "arn:new: safe to disable: no, because x",
+    ]
+    assert list(key_lines({"mode": "plan", "kms_keys": report["kms_keys"], "unknown_ciphertext": [], "rewrapped": None, "removed": None})) == []
 
 
 def test_what_failed_stands_first_in_the_summary(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reencrypt.errors import Reason
+from reencrypt.grafana import manager_payload, secret_values, split_form
 from reencrypt.grafana import payload as payloads
-from reencrypt.grafana import secret_values
-from reencrypt.grafana.secret_columns import ColumnGroup, SecretColumn, Shape, groups, secret_columns
-from reencrypt.grafana.secret_values import State
+from reencrypt.grafana.key_ring import ManagerKeyRing
+from reencrypt.grafana.secret_columns import ALL_SYSTEMS, ColumnGroup, SecretColumn, Shape, System, groups, secret_columns
+from reencrypt.grafana.secret_values import SecretValue, State
+from tests.support import decryptor
 
 GOLDEN = Path(os.environ.get("GOLDEN") or Path(__file__).resolve().parents[3].parent / "shared" / "golden")
 COLUMNS = {column.id: column for column in secret_columns()}
@@ -31,6 +33,15 @@ SSO = COLUMNS["sso_setting.settings"]
 ENVELOPE = payloads.envelope("abcdefg", payloads.encrypt_with_password(b"k" * 16, b"hunter2"))
 LEGACY = payloads.encrypt_with_password(b"secret", b"hunter2")
 UNPREFIXED = LEGACY[len(payloads.CFB_PREFIX) :]
+
+MANAGER = {column.id: column for column in secret_columns(System.MANAGER)}
+SPLIT = MANAGER["secret_encrypted_value.encrypted_data"]
+STORED_SNAPSHOT = MANAGER["resource.value/snapshots"]
+[KEY_ID] = [column for group in groups([SPLIT]) for column in group.columns if column.shape is Shape.KEY_ID]
+DATA_KEY = b"k" * 16
+GCM = manager_payload.encrypt(DATA_KEY, b'{"panels":[]}')
+JOINED = split_form.joined(GCM, b"uid1")
+AT_SNAPSHOT = ("spec", "dashboardEncrypted", "encryptedData")
 
 
 def std(payload: bytes) -> bytes:
@@ -208,5 +219,182 @@ def test_a_json_map_keeps_everything_but_its_payloads(secrets: dict[str, bytes],
 
 
 def test_shapes_and_files_agree() -> None:
-    assert {column.shape for column in COLUMNS.values()} == set(Shape)
+    declared = {column.shape for group in groups(secret_columns(*ALL_SYSTEMS)) for column in group.columns}
+    assert declared == set(Shape)
     assert Path(secret_values.__file__).is_file()
+
+
+def snapshot(encrypted: object, **more: object) -> bytes:
+    return json.dumps({"kind": "Snapshot", "spec": {"title": "t {[", "dashboardEncrypted": encrypted, **more}, "status": {}}).encode()
+
+
+def pair(payload: bytes = GCM, key_id: object = "uid1") -> dict[str, object]:
+    return {"dataKeyId": key_id, "encryptedData": std(payload).decode()}
+
+
+def manager_states(stored: bytes, column: SecretColumn = STORED_SNAPSHOT) -> list[tuple[object, ...]]:
+    return [(value.path, value.state, value.reason) for value in secret_values.read(column, stored, "default")]
+
+
+def test_a_value_of_the_manager_knows_its_key_and_its_namespace() -> None:
+    [value] = secret_values.read(SPLIT, JOINED, "org-2")
+    assert (value.path, value.state, value.span) == (None, State.PAYLOAD, (0, len(JOINED)))
+    assert value.payload == manager_payload.parse(GCM, "uid1", "org-2")
+    assert secret_values.read_place(SPLIT, JOINED, "org-2") == value
+
+
+def test_a_value_of_data_keys_has_no_namespace() -> None:
+    for column, stored in ((TOKEN, std(ENVELOPE)), (SOURCE, b'{"a":"%b"}' % std(ENVELOPE)), (SNAPSHOT, ENVELOPE)):
+        assert [value.payload.scope for value in secret_values.read(column, stored, "org-2") if value.payload] == [""]
+
+
+def test_the_column_of_the_key_ids_has_no_values() -> None:
+    for stored in (None, b"", b"uid1", JOINED):
+        assert secret_values.read(KEY_ID, stored, "default") == []
+
+
+@pytest.mark.parametrize("salt", [b"*#*#*#*#", b"#*YQ*#**", bytes(8), b"\xff" * 8])
+def test_a_binary_salt_does_not_make_a_value_of_the_manager_something_else(salt: bytes) -> None:
+    body = salt + bytes(28)
+    [value] = secret_values.read(SPLIT, split_form.joined(payloads.GCM_PREFIX + body, b"uid1"), "default")
+    assert value.state is State.PAYLOAD
+    assert value.payload is not None
+    assert value.payload.body == body
+    [pair_value] = secret_values.read(STORED_SNAPSHOT, snapshot(pair(payloads.GCM_PREFIX + body)), "default")
+    assert pair_value.payload == value.payload
+
+
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        (GCM, Reason.BAD_KEY_ID),
+        (b"#dWlk", Reason.BAD_KEY_ID),
+        (b"##" + GCM, Reason.BAD_KEY_ID),
+        (b"#dWlk#", Reason.EMPTY_PAYLOAD),
+        (split_form.joined(JOINED, b"uid1"), Reason.UNKNOWN_ALGORITHM),
+        (b"#dWlk#" + UNPREFIXED.replace(b"*", b"_"), Reason.UNKNOWN_ALGORITHM),
+        (b"#dWlk#" + GCM[:40], Reason.TOO_SHORT),
+    ],
+)
+def test_a_damaged_value_of_the_manager_has_its_reason(stored: bytes, reason: Reason) -> None:
+    assert manager_states(stored, SPLIT) == [(None, State.UNREADABLE, reason)]
+
+
+def test_nothing_in_a_column_of_the_manager_is_one_empty_value() -> None:
+    for column in MANAGER.values():
+        for stored in (None, b""):
+            assert states(column, stored) == [(None, State.EMPTY, None)]
+
+
+def test_a_new_value_of_the_manager_replaces_the_whole_joined_form() -> None:
+    [value] = secret_values.read(SPLIT, JOINED, "default")
+    new = split_form.joined(manager_payload.encrypt(DATA_KEY, b"x"), b"uid2")
+    assert secret_values.write(SPLIT, JOINED, [(value, new)]) == new
+
+
+@pytest.mark.parametrize("id_first", [True, False])
+def test_a_stored_snapshot_is_one_value_whose_key_stands_beside_it(id_first: bool) -> None:
+    held = {"x": "}", **pair(), "more": {"a": ["{", 1]}} if id_first else {**dict(reversed(pair().items())), "y": {}}
+    stored = snapshot(held, after="kept")
+    [value] = secret_values.read(STORED_SNAPSHOT, stored, "default")
+    assert (value.path, value.state, value.payload) == (AT_SNAPSHOT, State.PAYLOAD, manager_payload.parse(GCM, "uid1", "default"))
+    place = stored[slice(*value.span)]
+    assert json.loads(place) == held
+    alone = secret_values.read_place(STORED_SNAPSHOT, place, "default")
+    assert (alone.state, alone.payload, alone.span) == (State.PAYLOAD, value.payload, (0, len(place)))
+    payload = manager_payload.encrypt(DATA_KEY, b"[]")
+    written = secret_values.write(STORED_SNAPSHOT, stored, [(value, split_form.joined(payload, 'uid "2" \u00e9'.encode()))])
+    assert written == stored.replace(std(GCM), std(payload)).replace(b'"uid1"', b'"uid \\"2\\" \\u00e9"')
+    [again] = secret_values.read(STORED_SNAPSHOT, written, "default")
+    assert (again.path, again.payload) == (AT_SNAPSHOT, manager_payload.parse(payload, 'uid "2" \u00e9', "default"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "path", "state", "reason"),
+    [
+        (snapshot(pair(key_id="")), AT_SNAPSHOT, State.UNREADABLE, Reason.BAD_KEY_ID),
+        (snapshot(pair(key_id=None)), AT_SNAPSHOT, State.UNREADABLE, Reason.BAD_KEY_ID),
+        (snapshot(pair(key_id=7)), AT_SNAPSHOT, State.UNREADABLE, Reason.BAD_KEY_ID),
+        (snapshot({"encryptedData": std(GCM).decode()}), AT_SNAPSHOT, State.UNREADABLE, Reason.BAD_KEY_ID),
+        (snapshot({**pair(), "encryptedData": 7}), AT_SNAPSHOT, State.UNREADABLE, Reason.NOT_A_STRING),
+        (snapshot({**pair(), "encryptedData": {}}), AT_SNAPSHOT, State.UNREADABLE, Reason.NOT_A_STRING),
+        (snapshot({**pair(), "encryptedData": "no base64"}), AT_SNAPSHOT, State.UNREADABLE, Reason.BAD_BASE64),
+        (snapshot(pair(GCM[:40])), AT_SNAPSHOT, State.UNREADABLE, Reason.TOO_SHORT),
+        (snapshot(pair(JOINED)), AT_SNAPSHOT, State.UNREADABLE, Reason.UNKNOWN_ALGORITHM),
+        (snapshot(std(ENVELOPE).decode()), AT_SNAPSHOT[:-1], State.UNREADABLE, Reason.NOT_A_PAYLOAD),
+        (snapshot([]), AT_SNAPSHOT[:-1], State.UNREADABLE, Reason.NOT_A_PAYLOAD),
+        (snapshot(None), AT_SNAPSHOT, State.EMPTY, None),
+        (snapshot({}), AT_SNAPSHOT, State.EMPTY, None),
+        (snapshot({**pair(), "encryptedData": ""}), AT_SNAPSHOT, State.EMPTY, None),
+        (snapshot({**pair(), "encryptedData": None}), AT_SNAPSHOT, State.EMPTY, None),
+        (b'{"spec":{"dashboard":{}}}', None, State.EMPTY, None),
+        (b'{"spec":null}', None, State.EMPTY, None),
+        (b'{"spec":{"dashboardEncrypted":{', None, State.UNREADABLE, Reason.MALFORMED_JSON),
+        (snapshot(pair()).replace(b'"dataKeyId"', b'"dataKeyId":"a","dataKeyId"'), AT_SNAPSHOT, State.UNREADABLE, Reason.MALFORMED_JSON),
+        (snapshot(pair()).replace(b'"dashboardE', b'"dashboardEncrypted":null,"dashboardE'), AT_SNAPSHOT, State.UNREADABLE, Reason.MALFORMED_JSON),
+    ],
+)
+def test_what_stands_in_place_of_a_snapshot_is_told_apart(stored: bytes, path: object, state: State, reason: Reason | None) -> None:
+    assert manager_states(stored) == [(path, state, reason)]
+
+
+@pytest.mark.parametrize("text", [b"", b"null", b"[]", b'"text"', b"{}", b'{"dataKeyId":"a"}', b"{", b"\xff"])
+def test_a_place_that_holds_no_pair_is_an_answer_and_no_exception(text: bytes) -> None:
+    assert secret_values.read_place(STORED_SNAPSHOT, text, "default").payload is None
+
+
+@given(
+    st.sampled_from(sorted(MANAGER)),
+    st.binary(max_size=120)
+    | st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.builds(lambda uid, rest: b"#" + std(uid) + b"#*YQ*" + rest, st.binary(max_size=9), st.binary(max_size=60))
+    | st.recursive(
+        st.none() | st.booleans() | st.text(max_size=8) | st.just(std(GCM).decode()),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["spec", "dashboardEncrypted", "encryptedData", "dataKeyId", "{"]), inner),
+    ).map(lambda document: json.dumps(document).encode()),
+)
+def test_no_stored_value_of_the_manager_whatever_raises(column_id: str, stored: bytes) -> None:
+    column = MANAGER[column_id]
+    values = secret_values.read(column, stored, "default")
+    assert values
+    new = split_form.joined(GCM, b"new")
+    changed = secret_values.write(column, stored, [(value, new) for value in values if value.state is State.PAYLOAD])
+    for value, now in zip(values, secret_values.read(column, changed, "default"), strict=True):
+        wanted = manager_payload.parse(GCM, "new", "default") if value.state is State.PAYLOAD else value.payload
+        assert (now.path, now.state, now.reason, now.payload) == (value.path, value.state, value.reason, wanted)
+    secret_values.read_place(column, stored, "default")
+
+
+@given(st.text(max_size=12), st.text(min_size=1, max_size=20), st.sampled_from([None, 2]), st.booleans(), st.booleans())
+def test_a_snapshot_keeps_everything_but_its_payload_and_its_id(text: str, uid: str, indent: int | None, ascii_only: bool, id_first: bool) -> None:
+    held = {"a": text, **(pair() if id_first else dict(reversed(pair().items()))), text + "{": {"b": [text]}}
+    document = {"spec": {"dashboardEncrypted": held, text: text}, "x": held}
+    stored = json.dumps(document, indent=indent, ensure_ascii=ascii_only).encode()
+    [value] = [value for value in secret_values.read(STORED_SNAPSHOT, stored, "default") if value.state is State.PAYLOAD]
+    payload = payloads.GCM_PREFIX + b"#*#*#*#*" + bytes(40)
+    written = secret_values.write(STORED_SNAPSHOT, stored, [(value, split_form.joined(payload, uid.encode()))])
+    held |= {"dataKeyId": uid, "encryptedData": std(payload).decode()}
+    assert json.loads(written) == {**document, "x": json.loads(stored)["x"], "spec": {**json.loads(stored)["spec"], "dashboardEncrypted": held}}
+    start, end = value.span
+    assert written.startswith(stored[:start])
+    assert written.endswith(stored[end:])
+
+
+def test_a_sealed_value_written_into_each_shape_is_read_by_an_independent_decryptor() -> None:
+    ring = ManagerKeyRing(lambda scope, uid: DATA_KEY)
+    sealed = ring.sealer("default", "uid2").seal(b'{"a":1}')
+
+    def written(column: SecretColumn, stored: bytes) -> tuple[bytes, SecretValue]:
+        [value] = secret_values.read(column, stored, "default")
+        new = secret_values.write(column, stored, [(value, sealed)])
+        return new, secret_values.read(column, new, "default")[0]
+
+    whole, read_whole = written(SPLIT, JOINED)
+    document, read_document = written(STORED_SNAPSHOT, snapshot(pair()))
+    held = json.loads(document)["spec"]["dashboardEncrypted"]
+    assert held["dataKeyId"] == "uid2"
+    assert decryptor.decrypt(whole, b"", lambda _key_id: DATA_KEY) == decryptor.Found(b'{"a":1}', "uid2")
+    assert decryptor.decrypt(decryptor.unbase64(held["encryptedData"]), DATA_KEY, lambda _key_id: b"").plaintext == b'{"a":1}'
+    for value in (read_whole, read_document):
+        assert value.payload is not None
+        assert ring.decrypt(value.payload) == b'{"a":1}'

@@ -23,7 +23,7 @@ def report(mode: str = "re-encrypt", **changes: Any) -> dict[str, Any]:
     return {
         "run": "run-7", "mode": mode, "outcome": "succeeded", "provider": "awskms.prod", "totals": totals(re_encrypted=1_214, empty=9), "error": None,
         "sweeps": [], "left_under_old_keys": 0, "unreadable": [], "undo_journal": True, "restored_run": "run-6" if mode == "restore" else None,
-        "estimate": None, **changes,
+        "estimate": None, "rewrapped": None, "removed": None, "unknown_ciphertext": [], **changes,
     }  # fmt: skip
 
 
@@ -42,6 +42,61 @@ def test_the_headline_of_a_restore_tells_what_was_left_alone_and_why() -> None:
     )
     left = advice.headline(report("restore", totals=totals(re_encrypted=5, changed_by_grafana=4, unreadable=1), unreadable=[{}]))
     assert left.endswith("0 stood so already, 4 left alone since Grafana has written or deleted them, 1 unreadable")
+
+
+ANEW: dict[str, Any] = {"rewrapped": {"kms:ReEncrypt": 11, "unwrap and wrap": 1}, "left": 0, "failed": [], "under_other_providers": 0}
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "words"),
+    [
+        ("rotate", {}, "re-encrypted under awskms.prod with a new data key, 0 already current"),
+        (
+            "rollback",
+            {"removed": {"removed": [{}], "kept": []}},
+            "brought back directly under secret_key, 0 there already, 0 unreadable; a data key removed, 0 kept",
+        ),
+        ("rewrap-data-keys", {"rewrapped": ANEW}, "0 read, 0 unreadable; 12 data keys wrapped anew"),
+        (
+            "rewrap-data-keys",
+            {"rewrapped": {**ANEW, "failed": [{}], "left": 3}},
+            "12 data keys wrapped anew, 3 that needed no change, 1 COULD NOT BE WRAPPED ANEW",
+        ),
+        ("rewrap-data-keys", {"rewrapped": {**ANEW, "under_other_providers": 2}}, "2 STILL UNDER ANOTHER PROVIDER"),
+        ("rotate-secret-key", {"rewrapped": ANEW}, "1 214 directly under secret_key re-encrypted under the new one"),
+        (
+            "prune-data-keys",
+            {"removed": {"removed": [{}, {}], "kept": [{"why": "in-use"}, {"why": "referenced"}]}},
+            ": 2 data keys removed, 2 kept (1 in-use, 1 referenced)",
+        ),
+    ],
+)
+def test_the_headline_of_each_mode_tells_what_it_did_to_values_and_to_data_keys(mode: str, changes: dict[str, Any], words: str) -> None:
+    assert words in advice.headline(report(mode, **changes))
+    assert advice.next_steps(report(mode, **changes), True)
+
+
+def test_columns_that_nobody_knows_are_named_with_the_keys_that_they_need() -> None:
+    unknown = [{"table": "setting", "column": "value", "data_keys": {"abc": 1_500, "secret_key": 1}}]
+    [note] = advice.key_notes(report("plan", unknown_ciphertext=unknown))
+    assert note.startswith("in no list of secret columns, but with what looks like Grafana's payloads: setting.value. No run re-encrypts them")
+    many = [{"table": f"t{number}", "column": "c", "data_keys": {"abc": 1}} for number in range(100)]
+    assert ": t0.c, t1.c, t2.c, t3.c, t4.c and 95 more. " in advice.key_notes(report("plan", unknown_ciphertext=many))[0]
+
+
+def test_a_data_key_that_was_not_wrapped_anew_is_named_with_the_reason() -> None:
+    failed = [{"id": "abc", "reason": "provider-unavailable", "why": "KMS says AccessDenied"}]
+    [note] = advice.key_notes(report("rewrap-data-keys", rewrapped={**ANEW, "failed": failed}))
+    assert note == "data key abc was not wrapped anew (provider-unavailable): KMS says AccessDenied"
+    facts = report("rewrap-data-keys", rewrapped={**ANEW, "failed": failed * 7})
+    assert advice.key_notes(facts)[-1] == "nor were 2 more data keys, listed below"
+    assert not any("nothing else has to be done" in step for step in advice.next_steps(facts, True))
+    assert advice.next_input(parse({"mode": "rewrap-data-keys"}), totals(), 0, keys_left=7) == {"mode": "rewrap-data-keys"}
+
+
+def test_a_rotation_of_secret_key_tells_that_everybody_is_logged_out() -> None:
+    [note] = advice.key_notes(report("rotate-secret-key"))
+    assert "everybody is logged out" in note
 
 
 def test_a_run_without_secrets_leads_with_that() -> None:
@@ -84,14 +139,20 @@ def test_a_restore_tells_that_grafanas_own_values_need_their_key() -> None:
     [
         ({"mode": "re-encrypt", "settleSeconds": 0, "force": True, "tables": ["secrets"]}, 2, {"mode": "re-encrypt", "tables": ["secrets"]}),
         ({"mode": "re-encrypt", "settleSeconds": 0, "force": True, "providerReady": True}, 0, {"mode": "verify"}),
+        ({"mode": "rotate", "settleSeconds": 0}, 2, {"mode": "re-encrypt"}),
+        ({"mode": "rotate"}, 0, {"mode": "verify"}),
+        ({"mode": "rewrap-data-keys", "provider": "awskms.b"}, 0, {"mode": "verify", "provider": "awskms.b"}),
+        ({"mode": "rotate-secret-key"}, 0, {"mode": "verify"}),
+        ({"mode": "rollback", "for": "8.x"}, 2, {"mode": "rollback", "for": "8.x"}),
+        ({"mode": "rollback", "for": "8.x"}, 0, None),
+        ({"mode": "prune-data-keys"}, 0, {"mode": "verify"}),
         ({"mode": "restore", "run": "run-6", "tables": ["secrets"]}, 0, {"mode": "verify", "tables": ["secrets"]}),
     ],
-    ids=["something left", "nothing left", "restored"],
 )
-def test_the_run_that_should_follow_is_one_that_the_input_allows(given: dict[str, Any], left: int, following: dict[str, Any]) -> None:
+def test_the_run_that_should_follow_is_one_that_the_input_allows(given: dict[str, Any], left: int, following: dict[str, Any] | None) -> None:
     found = advice.next_input(parse(given), totals(re_encrypted=5), left)
     assert found == following
-    assert parse(found).as_input() == found
+    assert found is None or parse(found).as_input() == found
 
 
 @pytest.mark.parametrize("error", ["TooManyUnreadable", "LeaseHeld", "IncompleteRun", "WrongSecretKey", "ProviderNotReady"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -13,56 +12,23 @@ from hypothesis import strategies as st
 
 from reencrypt.errors import Reason
 from reencrypt.operations import html_report, reasons
+from reencrypt.operations.certificate import certificate
 from reencrypt.operations.html_report import MOST_ROWS, render
+from reencrypt.operations.modes import Mode
 from tests.support import reports
-
-_VOID = {"meta", "wbr", "br", "rect", "line"}
-
-
-class _Page(HTMLParser):
-    """The text by element, and every element and attribute that occurs; fails for tags that do not nest."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in _VOID or (tag == "rect" and not (self.get_starttag_text() or "").endswith("/>")):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self.open[-1] if self.open else "", data))
-
-    def text(self, tag: str | None = None) -> str:
-        shown = [data for within, data in self.texts if within != "style" and tag in (None, within)]
-        return re.sub(r"\s+", " ", "".join(shown)).replace("\u202f", " ")
-
-    def tags(self) -> set[str]:
-        return {tag for tag, _ in self.elements}
-
+from tests.support.page import Page
 
 _PICTURES = {
     "re-encrypt with unreadable values": reports.sample(), "plan": reports.sample("plan"), "verify": reports.sample("verify"),
     "clean": reports.clean(), "failed": reports.failed(), "minimal": reports.minimal(), "empty": {},
+    **{mode.value: reports.whole(mode) for mode in Mode}, "not wrapped anew": reports.not_wrapped_anew(), "many keys": reports.with_many_keys(1200),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("report", _PICTURES.values(), ids=_PICTURES.keys())
 def test_the_page_is_one_file_that_loads_nothing_and_runs_nothing(report: dict[str, Any]) -> None:
-    html = render(report)
-    page = _Page(html)
+    html = render(report, certificate(report, "0" * 64))
+    page = Page(html)
     policy = [attributes["content"] or "" for _, attributes in page.elements if attributes.get("http-equiv") == "Content-Security-Policy"]
     assert policy[0].startswith("default-src 'none'; style-src 'unsafe-inline'")
     assert page.tags().isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base", "form", "image", "use"})
@@ -75,7 +41,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_runs_nothing(report: dict[s
 
 @pytest.mark.parametrize("report", _PICTURES.values(), ids=_PICTURES.keys())
 def test_every_link_leads_somewhere_and_every_table_head_says_what_it_heads(report: dict[str, Any]) -> None:
-    page = _Page(render(report))
+    page = Page(render(report, certificate(report, "0" * 64)))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for tag, attributes in page.elements:
@@ -87,12 +53,12 @@ def test_every_link_leads_somewhere_and_every_table_head_says_what_it_heads(repo
 
 @pytest.mark.parametrize("outcome", reasons.RUN_OUTCOMES)
 def test_the_first_heading_is_the_headline_and_the_outcome_stands_before_it(outcome: str) -> None:
-    page = _Page(render(reports.sample() | {"outcome": outcome, "headline": f"{outcome}: as it says"}))
+    page = Page(render(reports.sample() | {"outcome": outcome, "headline": f"{outcome}: as it says"}))
     headings = [(tag, text) for tag, text in page.texts if tag in ("h1", "h2", "h3")]
     assert headings[0] == ("h1", f"{outcome}: as it says")
     assert page.text("title").startswith(outcome)
     assert page.text().index(outcome) < page.text().index("as it says")
-    assert reasons.explain_run(outcome, stopped=False, unreadable=True, left=False, writes=True).meaning in page.text()
+    assert reasons.explain_run(outcome, "re-encrypt", stopped=False, unreadable=True, left=False).meaning in page.text()
 
 
 def test_a_failed_run_never_claims_unreadable_values_that_it_does_not_have() -> None:
@@ -109,7 +75,7 @@ def test_an_outcome_this_version_does_not_know_is_shown_as_bad() -> None:
 def test_every_reason_is_shown_with_what_it_means_and_what_to_do(reason: Reason) -> None:
     assert set(reasons.REASONS) == set(Reason)
     row = {"table": "secrets", "column": "value", "primary_key": {"id": 5}, "path": None, "reason": reason.value}
-    text = _Page(render(reports.sample() | {"unreadable": [row]})).text()
+    text = Page(render(reports.sample() | {"unreadable": [row]})).text()
     explanation = reasons.REASONS[reason]
     assert explanation.meaning.endswith(".")
     assert explanation.action.endswith(".")
@@ -118,23 +84,68 @@ def test_every_reason_is_shown_with_what_it_means_and_what_to_do(reason: Reason)
 
 def test_a_reason_this_version_does_not_know_is_listed_all_the_same() -> None:
     row = {"table": "secrets", "column": "value", "primary_key": {"id": 5}, "path": None, "reason": "moon-phase"}
-    text = _Page(render(reports.sample() | {"unreadable": [row]})).text()
+    text = Page(render(reports.sample() | {"unreadable": [row]})).text()
     assert "moon-phase" in text
     assert "does not know this reason" in text
 
 
 @pytest.mark.parametrize("mode", ["plan", "verify"])
 def test_a_run_that_writes_nothing_never_says_that_it_re_encrypted(mode: str) -> None:
-    text = _Page(render(reports.sample(mode) | {"outcome": "succeeded", "next_steps": [], "headline": "h", "next_input": None})).text()
+    text = Page(render(reports.sample(mode) | {"outcome": "succeeded", "next_steps": [], "headline": "h", "next_input": None})).text()
     assert "would be re-encrypted" in text
     assert "re-encrypted" not in text.replace("would be re-encrypted", "")
     assert "This run wrote nothing." in text
     assert "After" not in text
 
 
+@pytest.mark.parametrize("mode", Mode)
+def test_every_mode_says_under_its_headline_what_it_is_for(mode: Mode) -> None:
+    text = Page(render(reports.whole(mode))).text()
+    aim = reasons.MODES[mode]
+    assert aim.endswith(".")
+    assert f"What the mode {mode} is for: {aim[0].lower()}{aim[1:]}" in text
+    assert text.index("as it should be") < text.index("What the mode") < text.index("Started")
+
+
+@pytest.mark.parametrize("mode", [mode for mode in Mode if mode.steps.reads_values])
+def test_every_mode_calls_the_outcomes_by_its_own_words(mode: Mode) -> None:
+    text = Page(render(reports.whole(mode))).text()
+    for word in reasons.WORDS_OF_MODES.get(mode, {}).values():
+        assert f"{word.shown}{word.said.meaning}" in text
+    if mode in (Mode.ROLLBACK, Mode.ROTATE_SECRET_KEY):
+        assert "now under the run's data key" not in text
+
+
+def test_a_run_that_reads_no_values_shows_no_counts_of_values() -> None:
+    text = Page(render(reports.whole("prune-data-keys"))).text()
+    for absent in ("Every value, counted once", "Counts per secret column", "What the counts mean", "Who is encrypted by what"):
+        assert absent not in text
+    assert "Every column was looked through" in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("rotate-secret-key", "needs the new secret_key, the rest the old one; nothing is lost"),
+        ("verify", "It wrote nothing."),
+        ("rollback", "What it wrote, Grafana can read."),
+    ],
+)
+def test_a_failed_run_says_who_can_read_what_it_wrote(mode: str, said: str) -> None:
+    assert said in Page(render(reports.whole(mode) | {"outcome": "failed"})).text()
+
+
+def test_a_run_that_stopped_half_way_is_not_said_to_have_written_nothing() -> None:
+    report = reports.sample() | {"outcome": "failed", "error": {"name": "DatabaseUnavailable", "message": "gone"}}
+    report["census"] = report["census"] | {"after": None}
+    text = Page(render(report)).text()
+    assert "wrote nothing" not in text
+    assert "as the run found it." in text
+
+
 def test_every_count_stands_in_its_columns_row() -> None:
     report = reports.sample()
-    text = _Page(render(report)).text().replace(" ", "")
+    text = Page(render(report)).text().replace(" ", "")
     for column in report["columns"]:
         name = f"{column['table']}.{column['column']}"
         if column["present"]:
@@ -152,7 +163,7 @@ def test_counts_that_do_not_add_up_are_said_aloud() -> None:
 
 
 def test_the_chart_says_in_words_what_it_shows() -> None:
-    page = _Page(render(reports.sample()))
+    page = Page(render(reports.sample()))
     before, after = (attributes["aria-label"] or "" for tag, attributes in page.elements if tag == "svg" and "aria-label" in attributes)
     start = "Before: 21236 values; 19 under awskms.example-encryption-key, active data keys; 11200 under secretKey.v1, active data keys; "
     assert before.replace("\u202f", "").startswith(start)
@@ -165,7 +176,7 @@ def test_the_chart_says_in_words_what_it_shows() -> None:
 @given(st.dictionaries(st.sampled_from(["secret_key", "a", "b", "c", "gone"]), st.integers(0, 10**7)), st.booleans())
 def test_no_segment_of_the_chart_leaves_its_bar_and_none_is_too_thin_to_see(census: dict[str, int], writes: bool) -> None:
     keys = [{"id": key, "provider": f"p{key}", "active": key != "c"} for key in "abc"]
-    page = _Page(render({"provider": "pa", "data_keys": keys, "census": {"before": census, "after": census if writes else None}}))
+    page = Page(render({"provider": "pa", "data_keys": keys, "census": {"before": census, "after": census if writes else None}}))
     rects = [a for tag, a in page.elements if tag == "rect" and a.get("height") == "40" and a["class"] != "track"]
     kinds = {"secret_key" if key == "secret_key" else key for key, values in census.items() if values}
     assert len(rects) == len(kinds) * (2 if writes else 1)
@@ -178,7 +189,7 @@ def test_no_segment_of_the_chart_leaves_its_bar_and_none_is_too_thin_to_see(cens
 def test_at_most_a_thousand_unreadable_and_plaintext_values_are_listed_and_the_rest_is_counted() -> None:
     rows = [{"table": "t", "column": "c", "primary_key": {"id": n}, "path": None, "reason": "too-short"} for n in range(MOST_ROWS + 234)]
     html = render(reports.sample() | {"unreadable": rows, "plaintext_values": rows[: MOST_ROWS + 1]})
-    text = _Page(html).text()
+    text = Page(html).text()
     assert html.count("id = 999<") == 2
     assert "id = 1000<" not in html
     assert "234 more in report.json" in text
@@ -188,12 +199,12 @@ def test_at_most_a_thousand_unreadable_and_plaintext_values_are_listed_and_the_r
 
 def test_the_next_input_can_be_copied_as_it_is() -> None:
     given_input = {"mode": "re-encrypt", "provider": 'a"<b>&\u202e', "tables": ["user_auth"]}
-    page = _Page(render(reports.sample() | {"next_input": given_input}))
+    page = Page(render(reports.sample() | {"next_input": given_input}))
     assert json.loads("".join(data for tag, data in page.texts if tag == "pre")) == given_input
 
 
 def test_a_failed_run_shows_its_error_before_anything_else() -> None:
-    text = _Page(render(reports.failed())).text()
+    text = Page(render(reports.failed())).text()
     assert text.index("KeyAccessDenied") < text.index("What to do next") < text.index("Started")
     assert "in the key's policy." in text
     assert "stopped before its end" in text
@@ -201,14 +212,20 @@ def test_a_failed_run_shows_its_error_before_anything_else() -> None:
 
 @pytest.mark.parametrize(
     "report",
-    [reports.minimal(), {}, {"error": {}}, {"columns": [{}], "data_keys": [{}], "unreadable": [{}], "plaintext_values": [{}]}],
+    [
+        reports.minimal(),
+        {},
+        {"error": {}},
+        {"columns": [{}], "data_keys": [{}], "unreadable": [{}], "plaintext_values": [{}]},
+        {"kms_keys": [{}], "unknown_ciphertext": [{}], "scan": {}, "rewrapped": {"failed": [{}]}, "removed": {"removed": [{}], "kept": [{}]}},
+    ],
 )
 def test_a_report_that_holds_next_to_nothing_still_makes_a_page(report: dict[str, Any]) -> None:
-    assert "failed" in _Page(render(report)).text("h1")
+    assert "failed" in Page(render(report)).text("h1")
 
 
 def test_nulls_are_as_good_as_missing_keys() -> None:
-    _Page(render(dict.fromkeys(reports.sample())))
+    Page(render(dict.fromkeys(reports.sample())))
 
 
 _HOSTILE = st.one_of(
@@ -216,6 +233,9 @@ _HOSTILE = st.one_of(
     st.sampled_from(["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style><script>", "{{ 7*7 }}", "{% raw %}"]),
     st.sampled_from(["]]>", "<!--", "\u202egnp.exe", "\ud800", "\x00"]),
 )
+
+
+_CERTIFIED = certificate(reports.whole("prune-data-keys"), "0" * 64) or {}
 
 
 @given(name=_HOSTILE, key=_HOSTILE, step=_HOSTILE, label=_HOSTILE, word=_HOSTILE)
@@ -228,12 +248,16 @@ def test_hostile_names_from_the_database_stay_text(name: str, key: str, step: st
         "columns": [column | {"table": name, "column": key} for column in report["columns"]],
         "data_keys": [row | {"id": key, "provider": step, "label": label} for row in report["data_keys"]],
         "census": {"before": {key: 3, name: 4}, "after": {step: 7}},
+        "kms_keys": [{"kms_key": key, "safe_to_disable": True, "because": label, "providers": [step]}],
+        "unknown_ciphertext": [{"table": name, "column": key, "data_keys": {step: 3, label: 1}}],
+        "rewrapped": {"rewrapped": {word: 1}, "failed": [{"id": key, "name": name, "system": step, "reason": word, "why": label}]},
+        "removed": {"removed": [{"id": step, "system": key, "namespace": name}], "kept": [{"id": key, "namespace": step, "why": word}]},
         "notes": [name], "next_steps": [step], "next_input": {key: word}, "error": {"name": name, "message": label},
     }  # fmt: skip
-    html = render(hostile)
+    html = render(hostile, {**_CERTIFIED, "statement": name, "run": key, "data_keys_removed": [step, label]})
     html.encode()
-    page = _Page(html)
-    assert page.tags() <= _Page(render(report | {"error": {"name": "E", "message": "m"}})).tags()
+    page = Page(html)
+    assert page.tags() <= Page(render(report | {"error": {"name": "E", "message": "m"}})).tags() | {"small", "h3"}
     assert all(not attribute.startswith("on") for _, attributes in page.elements for attribute in attributes)
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x00\ud800-\udfff]", html)
 

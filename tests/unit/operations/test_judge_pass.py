@@ -38,7 +38,7 @@ def leave(store: RunStore, number: int, chunk: int, counts: dict[str, int], posi
             "columns": {COLUMN: counts},
             "keys": {},
             "unreadable": [],
-            "plaintext": [], "new_data_keys": [],
+            "plaintext": [], "new_data_keys": [], "witnesses": {}, "references": [],
             "seconds": 1.5,
             "to": to,
         },
@@ -69,6 +69,12 @@ def test_with_grafana_stopped_the_first_pass_is_the_last(store: RunStore) -> Non
 def test_a_restore_is_verified_at_once(store: RunStore) -> None:
     whole(store, 0, re_encrypted=5)
     assert judge_pass(parse({"mode": "restore", "run": "run-0"}), store, 0)["next"] == "verify"
+
+
+@pytest.mark.parametrize("mode", ["rewrap-data-keys", "rotate-secret-key"])
+def test_data_keys_are_wrapped_anew_once_everything_under_them_has_been_read(store: RunStore, mode: str) -> None:
+    whole(store, 0, already_current=5)
+    assert judge_pass(parse({"mode": mode}), store, 0)["next"] == "rewrap"
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reencrypt.errors import InvalidInput
-from reencrypt.grafana.secret_columns import secret_columns
+from reencrypt.grafana.secret_columns import ALL_SYSTEMS, secret_columns
 from reencrypt.operations.run_input import MAXIMUM_CONCURRENCY, MAXIMUM_SETTLE_SECONDS, Mode, OnUnreadable, RunInput, parse
 
 KEYS = (
-    "mode", "tables", "provider", "providerReady", "maxConcurrency", "chunkRows", "onUnreadable", "force", "settleSeconds", "maxSweeps",
-    "unreadableBudget", "maxLoad", "run",
+    "mode", "tables", "provider", "managerProvider", "providerReady", "maxConcurrency", "chunkRows", "onUnreadable", "force", "settleSeconds",
+    "maxSweeps", "unreadableBudget", "maxLoad", "run", "for",
 )  # fmt: skip
-TABLES = sorted({column.table for column in secret_columns()})
+TABLES = sorted({column.table for column in secret_columns(*ALL_SYSTEMS)})
 EVERYTHING = {
-    "mode": "re-encrypt", "tables": ["data_source", "user_auth"], "provider": "awskms.prod", "providerReady": True, "maxConcurrency": 7,
+    "mode": "re-encrypt", "tables": ["data_source", "user_auth"], "provider": "awskms.prod", "managerProvider": "aws_kms.v1",
+    "providerReady": True, "maxConcurrency": 7,
     "chunkRows": 250, "onUnreadable": "report", "force": True, "settleSeconds": 0, "maxSweeps": 3, "unreadableBudget": 0.5, "maxLoad": 9,
 }  # fmt: skip
 RESTORE = {"mode": "restore", "run": "2026-11-24T22-10-05Z-6f1c"}
@@ -42,13 +43,44 @@ def test_every_key_of_the_input_counts() -> None:
     assert parsed.force
     assert (parsed.settle_seconds, parsed.max_sweeps, parsed.unreadable_budget, parsed.max_load) == (0, 3, 0.5, 9)
     assert parse(RESTORE).run == RESTORE["run"]
-    assert (*EVERYTHING, "run") == KEYS
+    assert (*EVERYTHING, "run", "for") == KEYS
+    assert (parsed.manager_provider, parse({"mode": "rollback", "for": "8.x"}).for_version) == ("aws_kms.v1", "8.x")
 
 
-@pytest.mark.parametrize("given", [{"mode": "plan"}, {"mode": "verify"}, {"mode": "re-encrypt"}, RESTORE], ids=lambda given: str(given["mode"]))
-def test_only_re_encrypt_and_restore_write_and_only_re_encrypt_needs_a_data_key(given: dict[str, Any]) -> None:
-    mode = parse(given).mode
-    assert (mode.writes, mode.encrypts) == (given["mode"] in ("re-encrypt", "restore"), given["mode"] == "re-encrypt")
+def test_what_each_mode_goes_through() -> None:
+    having = {
+        name: {mode.value for mode in Mode if getattr(mode.steps, name)}
+        for name in ("writes", "data_key", "retires", "rewrites", "sweeps", "rewraps", "surveys", "removes")
+    }
+    assert having == {
+        "writes": {mode.value for mode in Mode} - {"plan", "verify"},
+        "data_key": {"re-encrypt", "rotate"},
+        "retires": {"rotate", "rollback", "prune-data-keys"},
+        "rewrites": {"re-encrypt", "rotate", "rotate-secret-key", "rollback"},
+        "sweeps": {"re-encrypt", "rotate", "rollback"},
+        "rewraps": {"rewrap-data-keys", "rotate-secret-key"},
+        "surveys": {"rotate-secret-key", "rollback", "prune-data-keys"},
+        "removes": {"rollback", "prune-data-keys"},
+    }
+    assert all(mode.writes == mode.steps.writes and mode.encrypts == mode.steps.data_key for mode in Mode)
+
+
+@pytest.mark.parametrize("mode", ["rewrap-data-keys", "rotate-secret-key", "prune-data-keys"])
+def test_data_keys_protect_values_of_every_table_so_their_modes_take_no_tables(mode: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"^tables does not go with mode {mode}"):
+        parse({"mode": mode, "tables": ["secrets"]})
+
+
+@pytest.mark.parametrize("mode", ["rotate-secret-key", "rollback"])
+def test_what_is_about_secret_key_alone_takes_no_provider(mode: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"^provider does not go with mode {mode}"):
+        parse({"mode": mode, "provider": "awskms.prod"})
+
+
+@pytest.mark.parametrize("mode", [mode.value for mode in Mode if mode not in (Mode.ROLLBACK, Mode.RESTORE)])
+def test_only_a_rollback_is_for_another_version_of_grafana(mode: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^for belongs to mode rollback, not to {mode}"):
+        parse({"mode": mode, "for": "8.x"})
 
 
 def test_a_restore_needs_the_run_that_is_to_be_undone() -> None:
@@ -56,7 +88,7 @@ def test_a_restore_needs_the_run_that_is_to_be_undone() -> None:
         parse({"mode": "restore"})
 
 
-@pytest.mark.parametrize("mode", ["plan", "verify", "re-encrypt"])
+@pytest.mark.parametrize("mode", [mode.value for mode in Mode if mode is not Mode.RESTORE])
 def test_only_a_restore_takes_the_name_of_a_run(mode: str) -> None:
     with pytest.raises(InvalidInput, match=rf"^run belongs to mode restore, not to {mode}$"):
         parse({"mode": mode, "run": "2026-11-24T22-10-05Z-6f1c"})
@@ -85,12 +117,9 @@ def test_an_unknown_key_is_named_with_all_that_are_allowed(key: str) -> None:
     assert str(refusal.value) == f"{key!r} is no key of the input; allowed: {', '.join(KEYS)}"
 
 
-_LATER = ["rotate", "rewrap-data-keys", "rotate-secret-key", "rollback", "prune-data-keys"]
-
-
-@pytest.mark.parametrize("mode", [*_LATER, "Plan", "reencrypt", "", 1, None, []])
+@pytest.mark.parametrize("mode", ["Plan", "reencrypt", "", 1, None, []])
 def test_another_mode_is_refused_with_those_there_are(mode: object) -> None:
-    with pytest.raises(InvalidInput, match=r"^mode: .*'plan', 're-encrypt', 'verify' or 'restore'"):
+    with pytest.raises(InvalidInput, match=r"^mode: .*'plan', 're-encrypt', 'rotate', .*'prune-data-keys'"):
         parse({"mode": mode})
 
 
@@ -132,6 +161,8 @@ def test_another_mode_is_refused_with_those_there_are(mode: object) -> None:
         ("unreadableBudget", math.nan, "unreadableBudget: .*"),
         ("maxLoad", 0, "maxLoad: .*greater than or equal to 1"),
         ("maxLoad", "25", "maxLoad: .*integer"),
+        ("managerProvider", "", "managerProvider: .*at least 1"),
+        ("for", "9.x", "for: .*'8.x'"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_by_its_key_and_what_is(key: str, value: object, words: str) -> None:
@@ -150,7 +181,7 @@ def test_every_wrong_key_is_named_at_once() -> None:
     ("key", "value"),
     [
         *((key, {"hunter2": "hunter2"}) for key in (*KEYS, "surplus")),
-        *((key, "hunter2") for key in (*KEYS, "surplus") if key not in ("tables", "provider")),
+        *((key, "hunter2") for key in (*KEYS, "surplus") if key not in ("tables", "provider", "managerProvider")),
         ("tables", ["data_source", {"hunter2": 1}]),
         ("provider", ["hunter2"]),
     ],
@@ -169,7 +200,7 @@ def test_an_input_cannot_be_changed_after_it_was_checked() -> None:
 _INPUTS = st.fixed_dictionaries(
     {},
     optional={
-        "mode": st.sampled_from([mode.value for mode in Mode if mode is not Mode.RESTORE]),
+        "mode": st.sampled_from([mode.value for mode in Mode if mode is not Mode.RESTORE and mode.steps.by_table and mode is not Mode.ROLLBACK]),
         "tables": st.lists(st.sampled_from(TABLES)),
         "provider": st.text(min_size=1),
         "providerReady": st.booleans(),

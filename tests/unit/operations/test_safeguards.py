@@ -125,7 +125,7 @@ def test_a_pass_that_writes_nothing_is_never_stopped() -> None:
 
 def rewrite() -> Rewrite:
     row = Row((7,), (b"old", None, b"old too", None))
-    return Rewrite(row, {0: b"new", 2: b"new too"}, {0: [Change(None, b"old", "d1")], 2: [Change(None, b"old too", "d2")]})
+    return Rewrite(GROUP, row, {0: b"new", 2: b"new too"}, {0: [Change(None, b"old", "d1")], 2: [Change(None, b"old too", "d2")]})
 
 
 def test_the_old_bytes_are_in_the_journal_when_the_write_may_begin_and_only_once_the_server_can_bear_it() -> None:
@@ -137,7 +137,7 @@ def test_the_old_bytes_are_in_the_journal_when_the_write_may_begin_and_only_once
             order.done.append("journal")
             kept.append((chunk, list(entries)))
 
-    Safeguards(CountingPulse(), cast("Journal", FakeJournal()), 12, None, order.note("throttle")).before_write(GROUP, [rewrite()])
+    Safeguards(CountingPulse(), cast("Journal", FakeJournal()), 12, None, order.note("throttle")).before_write([rewrite()])
     assert order.done == ["throttle", "journal"]
     assert kept == [
         (12, [Entry("user_auth", GROUP.columns[0].id, (7,), None, b"old", "d1"), Entry("user_auth", GROUP.columns[2].id, (7,), None, b"old too", "d2")])
@@ -146,7 +146,7 @@ def test_the_old_bytes_are_in_the_journal_when_the_write_may_begin_and_only_once
 
 def test_without_a_journal_the_server_is_asked_all_the_same() -> None:
     order = Order()
-    Safeguards(CountingPulse(), None, 12, None, order.note("throttle")).before_write(GROUP, [rewrite()])
+    Safeguards(CountingPulse(), None, 12, None, order.note("throttle")).before_write([rewrite()])
     assert order.done == ["throttle"]
 
 
