@@ -7,7 +7,6 @@ before and after each commit; and, since nothing changes between two commits, be
 from __future__ import annotations
 
 import contextlib
-import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +18,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 
-from reencrypt.grafana import cipher
 from tests.support import local_run
 from tests.support.golden import GoldenDatabase
-from tests.support.lifecycle import KMS_A, Entry, Life
+from tests.support.lifecycle import KMS_A, Entry, Life, quickly
 
 SQLITE = pytest.mark.parametrize("golden_database", ["12.4.0-sqlite"], indirect=True)
 SERVERS = pytest.mark.parametrize("golden_database", ["12.4.0-mysql", "12.4.0-postgres"], indirect=True)
@@ -189,8 +187,7 @@ def state(life: Life) -> list[Any]:
 
 @pytest.fixture
 def guillotine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guillotine]:
-    shared = functools.lru_cache(maxsize=100_000)(cipher.derive_key)  # the same stored values are read hundreds of times
-    monkeypatch.setattr(cipher, "caching_derivation", lambda: shared)
+    quickly(monkeypatch)
     guillotine = Guillotine()
     with guillotine.installed():
         yield guillotine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from reencrypt.database.database import Database
 from reencrypt.grafana import cipher, payload
 from reencrypt.grafana.data_keys import DataKey
 from reencrypt.grafana.secret_columns import System
+from reencrypt.operations.run_input import RunInput
+from reencrypt.operations.work import Phase
+from reencrypt.operations.workspace import Workspace
 from reencrypt.providers.secret_key import SecretKeyProvider
 from tests.support import decryptor
 from tests.support.golden import GoldenDatabase
-from tests.support.lifecycle import KMS_A, KMS_B, SECRET_KEY, Life, nothing_changed
+from tests.support.lifecycle import KMS_A, KMS_B, SECRET_KEY, Life, nothing_changed, quickly
 
 STOPPED: dict[str, Any] = {"settleSeconds": 0}
 NEW_KEY = "another-secret-key"
@@ -25,7 +29,8 @@ pytestmark = pytest.mark.parametrize("golden_database", ["12.4.0-sqlite"], indir
 
 
 @pytest.fixture
-def life(golden_database: GoldenDatabase, tmp_path: Path) -> Life:
+def life(golden_database: GoldenDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
+    quickly(monkeypatch)
     return Life(golden_database, tmp_path)
 
 
@@ -221,6 +226,46 @@ def test_a_key_that_grafana_makes_during_the_run_stays(life: Life) -> None:
     assert kept(life.do("prune-data-keys"))["amade"] == "too-young"
 
 
+def test_a_value_that_grafana_writes_while_a_prune_waits_keeps_its_key(life: Life) -> None:
+    """Grafana has the key in its cache: it was active when the run began, and nothing referred to it."""
+    _only_under_kms(life)
+    spare = next(name for name in _grafanas(life) if life.keys()[name][1])
+    _while_it_settles(life, spare)
+    report = life.do("prune-data-keys")
+    assert kept(report)[spare] == "referenced"
+    assert _grafanas(life) == {spare}
+    life.found()
+    life.run_.settle = life.clock.advance
+    life.do("re-encrypt", providerReady=True)
+    life.clock.advance(3_600)
+    assert spare not in kept(life.do("prune-data-keys"))
+    assert _grafanas(life) == set()
+    life.assert_under(KMS_A)
+
+
+def test_a_value_that_grafana_writes_while_a_rollback_waits_is_rolled_back_too(life: Life) -> None:
+    _while_it_settles(life, next(name for name, (_, active) in life.keys().items() if active))
+    report = life.do("rollback")
+    assert (report["sweeps"][0]["moved"], life.keys()) == (1, {})
+    life.assert_under(None)
+
+
+def test_a_value_that_grafana_writes_before_the_last_look_of_a_rollback_keeps_its_key(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a Grafana whose cache lives longer than its configuration says."""
+    key = next(name for name, (_, active) in life.keys().items() if active)
+    each = life.run_.over_all_chunks
+
+    def passes(request: RunInput, workspace: Workspace, phase: Phase) -> None:
+        if phase == Phase.SCAN:
+            _grafana_writes(life, key)
+        each(request, workspace, phase)
+
+    monkeypatch.setattr(life.run_, "over_all_chunks", passes)
+    report = life.run("rollback")
+    assert (kept(report), list(life.keys())) == ({key: "referenced"}, [key])
+    life.found()
+
+
 @pytest.mark.parametrize("days", [0, 30])
 def test_the_current_key_is_never_removed(life: Life, days: int) -> None:
     """Not even where nothing is under it yet."""
@@ -257,6 +302,30 @@ def test_a_kms_key_is_not_called_safe_as_long_as_a_data_key_is_under_it(life: Li
     life.do("rewrap-data-keys", providerReady=True)
     answers = {key["providers"][0]: key["safe_to_disable"] for key in life.do("prune-data-keys")["kms_keys"]}
     assert answers == {KMS_A: True, KMS_B: False}
+
+
+def _grafanas(life: Life) -> set[str]:
+    """The data keys that Grafana made."""
+    return {name for name in set(life.keys()) if not name.startswith("reencrypt")}
+
+
+def _grafana_writes(life: Life, key: str) -> None:
+    """Saves a secret of a data source anew under a data key that `secret_key` wraps."""
+    entry = next(entry for entry in life.values if entry["table"] == "data_source" and entry["form"] == "legacy-cfb-prefixed" and "plaintext" in entry)
+    [row] = life.rows("SELECT encrypted_data FROM data_keys WHERE name = :name", name=key)
+    opened = decryptor.decrypt(row[0], life.secret_key.encode(), lambda key_id: b"").plaintext
+    written = payload.envelope(key, payload.encrypt_with_password(opened, entry["plaintext"].encode()))
+    [stored] = life.rows("SELECT secure_json_data FROM data_source WHERE id = :id", **entry["pk"])
+    text = json.dumps({**json.loads(stored[0]), entry["path"][0]: base64.b64encode(written).decode()})
+    life.execute("UPDATE data_source SET secure_json_data = :text WHERE id = :id", text=text, **entry["pk"])
+
+
+def _while_it_settles(life: Life, key: str) -> None:
+    def settle(seconds: int) -> None:
+        _grafana_writes(life, key)
+        life.clock.advance(seconds)
+
+    life.run_.settle = settle
 
 
 def _write_legacy(life: Life, plaintext: bytes) -> None:

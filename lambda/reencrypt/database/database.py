@@ -7,9 +7,10 @@ a pause, so that a live Grafana never waits for this product.
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -338,7 +339,8 @@ class Database(DataKeys):
             yield
             connection.exec_driver_sql("COMMIT")
         except BaseException:
-            raw.rollback()
+            with suppress(sqlite3.ProgrammingError):  # whoever was interrupted within a statement has no connection any more, and nothing to roll back
+                raw.rollback()
             raise
 
 
