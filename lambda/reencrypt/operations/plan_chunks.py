@@ -44,7 +44,8 @@ def plan_chunks(request: RunInput, workspace: Workspace, max_concurrency: int) -
     finally:
         database.close()
     workspace.store.put_lines(MANIFEST, chunks)
-    workspace.store.put_lines(EVERYTHING_MANIFEST, places)
+    if request.mode.steps.surveys:
+        workspace.store.put_lines(EVERYTHING_MANIFEST, places)
     rows = sum(chunk["rows"] for chunk in chunks if not is_scan(chunk["group"]))
     plan = {
         "manifest": workspace.store.full_key(MANIFEST),
