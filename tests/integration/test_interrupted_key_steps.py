@@ -20,7 +20,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from tests.support import local_run
 from tests.support.golden import GoldenDatabase
-from tests.support.lifecycle import KMS_A, Entry, Life, quickly
+from tests.support.lifecycle import KMS_A, Entry, Life
 
 SQLITE = pytest.mark.parametrize("golden_database", ["12.4.0-sqlite"], indirect=True)
 SERVERS = pytest.mark.parametrize("golden_database", ["12.4.0-mysql", "12.4.0-postgres"], indirect=True)
@@ -186,8 +186,7 @@ def state(life: Life) -> list[Any]:
 
 
 @pytest.fixture
-def guillotine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guillotine]:
-    quickly(monkeypatch)
+def guillotine() -> Iterator[Guillotine]:
     guillotine = Guillotine()
     with guillotine.installed():
         yield guillotine

@@ -12,17 +12,12 @@ import pytest
 from tests.integration.test_interrupted_key_steps import Guillotine, Killed, small
 from tests.support import decryptor
 from tests.support.golden import GoldenDatabase
-from tests.support.lifecycle import KMS_A, KMS_B, SECRET_KEY, Life, arn, nothing_changed, only_secrets_changed, quickly
+from tests.support.lifecycle import KMS_A, KMS_B, SECRET_KEY, Life, arn, nothing_changed, only_secrets_changed
 
 STOPPED: dict[str, Any] = {"settleSeconds": 0}
 NEW_KEY, NEW_MANAGER_KEY = "a new secret_key, ä 12", "a new key of the secrets manager"
 TWELVE = pytest.mark.parametrize("golden_database", ["12.4.0-sqlite", "12.4.0-mysql", "12.4.0-postgres"], indirect=True)
 SQLITE = pytest.mark.parametrize("golden_database", ["12.4.0-sqlite"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    quickly(monkeypatch)
 
 
 def verified(life: Life, **options: Any) -> dict[str, Any]:

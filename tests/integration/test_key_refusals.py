@@ -20,7 +20,7 @@ from reencrypt.operations.workspace import Workspace
 from reencrypt.providers.secret_key import SecretKeyProvider
 from tests.support import decryptor
 from tests.support.golden import GoldenDatabase
-from tests.support.lifecycle import KMS_A, KMS_B, SECRET_KEY, Life, nothing_changed, quickly
+from tests.support.lifecycle import KMS_A, KMS_B, SECRET_KEY, Life, nothing_changed
 
 STOPPED: dict[str, Any] = {"settleSeconds": 0}
 NEW_KEY = "another-secret-key"
@@ -29,8 +29,7 @@ pytestmark = pytest.mark.parametrize("golden_database", ["12.4.0-sqlite"], indir
 
 
 @pytest.fixture
-def life(golden_database: GoldenDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
-    quickly(monkeypatch)
+def life(golden_database: GoldenDatabase, tmp_path: Path) -> Life:
     return Life(golden_database, tmp_path)
 
 

@@ -5,9 +5,7 @@ The proof shares no line with `lambda/`: the independent decryptor reads every v
 
 from __future__ import annotations
 
-import functools
 import os
-import ssl
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,12 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from reencrypt.grafana import cipher
 from reencrypt.grafana.secret_columns import ALL_SYSTEMS, secret_columns
 from reencrypt.grafana.settings import KmsSection, SecretKeyCandidate
 from reencrypt.operations.workspace import Workspace
@@ -209,13 +205,6 @@ class Life:
     def keys(self) -> dict[str, tuple[str, bool]]:
         """The provider of each row of data_keys, and whether it is active."""
         return {row.name: (row.provider, bool(row.active)) for row in self.rows("SELECT name, provider, active FROM data_keys")}
-
-
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Derives each AES key once for all runs of a test, and loads the system's certificates once: PyMySQL does for every connection, TLS or not."""
-    shared = functools.lru_cache(maxsize=100_000)(cipher.derive_key)
-    monkeypatch.setattr(cipher, "caching_derivation", lambda: shared)
-    monkeypatch.setattr(ssl, "create_default_context", functools.lru_cache(ssl.create_default_context))
 
 
 def reading(reader: decryptor.Reader, entry: Entry) -> decryptor.Found | None:
