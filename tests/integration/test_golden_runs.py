@@ -82,7 +82,7 @@ def test_plan_counts_what_is_there_and_writes_nothing(golden_database: GoldenDat
     assert report["totals"]["re_encrypted"] == len(entries(golden_database)) - 1, "all but the one whose reader knows no data keys"
     assert report["next_input"] == {"mode": "re-encrypt"}
     public = golden_database.expected["secret_key"] == "SW2YcwTIb9zpOOhoPsMm"
-    assert any("public default" in note for note in report["notes"]) is public
+    assert any(note.startswith("secret_key is Grafana's public default") for note in report["notes"]) is public
     assert report["estimate"]["seconds"] > 0
     assert report["estimate"]["cost_usd"] > 0
     assert snapshot.difference(before, snapshot.take(golden_database.engine)) == []
