@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 
 from bench.simulation.scheduler import Scheduler
+from tests.support.engine_hooks import Commit, hooked
 
 _WRITES = ("UPDATE", "INSERT", "DELETE")
 _ALONE = "@@max_allowed_packet"  # asked inside of a cached_property, which must not be left by halves
@@ -33,29 +34,19 @@ class Interruptions:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Listens to every SQLAlchemy engine of this process."""
-        original: Any = DefaultDialect.do_commit
-        listeners: dict[str, Any] = {"before_cursor_execute": self._before, "after_cursor_execute": self._after}
-
-        def do_commit(dialect: DefaultDialect, connection: Any) -> None:
-            scheduler = self.scheduler
-            if scheduler is None or scheduler.current() is None:
-                original(dialect, connection)
-                return
-            scheduler.pause("commit")
-            original(dialect, connection)
-            self._locks(False)
-            scheduler.pause("committed")
-            self._drop(dialect)
-
-        for name, listener in listeners.items():
-            sa.event.listen(sa.Engine, name, listener)
-        DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]  # there is no event after a commit
-        try:
+        with hooked(self._commit, before_cursor_execute=self._before, after_cursor_execute=self._after):
             yield
-        finally:
-            DefaultDialect.do_commit = original  # type: ignore[method-assign]  # as it was
-            for name, listener in listeners.items():
-                sa.event.remove(sa.Engine, name, listener)
+
+    def _commit(self, commit: Commit, dialect: DefaultDialect, connection: Any) -> None:
+        scheduler = self.scheduler
+        if scheduler is None or scheduler.current() is None:
+            commit(dialect, connection)
+            return
+        scheduler.pause("commit")
+        commit(dialect, connection)
+        self._locks(False)
+        scheduler.pause("committed")
+        self._drop(dialect)
 
     def _before(self, connection: sa.Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
         scheduler = self.scheduler

@@ -77,15 +77,19 @@ def test_a_run_over_data_keys_whose_process_is_killed_once_at_every_step_succeed
     assert data_keys(sample, SECOND_PROVIDER) == 0
 
 
-@pytest.mark.parametrize("step", [step for step in STEPS if step != "process_chunk"])
-def test_after_a_step_that_is_killed_for_good_the_next_start_ends_in_the_same_state(sample: Sample, step: str) -> None:
-    result = killing(sample, step, times=FOR_GOOD)
-    assert not result.ended_well
+def the_next_start_ends_in_the_same_state(sample: Sample) -> None:
     let_the_lease_expire(sample)
     again = sample.deployed.run(READY)
     assert again.ended_well, again.headline
     assert again.report is not None
     assert_same_end_state(sample, dict(again.report))
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "process_chunk"])
+def test_after_a_step_that_is_killed_for_good_the_next_start_ends_in_the_same_state(sample: Sample, step: str) -> None:
+    result = killing(sample, step, times=FOR_GOOD)
+    assert not result.ended_well
+    the_next_start_ends_in_the_same_state(sample)
 
 
 def test_a_worker_that_is_killed_while_it_writes_loses_nothing(sample: Sample) -> None:
@@ -94,11 +98,7 @@ def test_a_worker_that_is_killed_while_it_writes_loses_nothing(sample: Sample) -
     before = _objects(sample, bucket)
     result = killing(sample, "process_chunk", times=3, when=lambda: _objects(sample, bucket) > before, chunkRows=4)
     assert result.report is not None
-    let_the_lease_expire(sample)
-    again = sample.deployed.run(READY)
-    assert again.ended_well, again.headline
-    assert again.report is not None
-    assert_same_end_state(sample, dict(again.report))
+    the_next_start_ends_in_the_same_state(sample)
 
 
 def test_a_chunk_whose_worker_dies_twice_is_narrowed_and_finished(sample: Sample) -> None:
@@ -117,11 +117,7 @@ def test_an_execution_that_is_stopped_leaves_a_lease_that_expires_and_the_next_s
     sample.deployed.client("stepfunctions").stop_execution(executionArn=execution)
     refused = sample.deployed.run(READY)
     assert execution in refused.headline, "the refusal names the execution that holds the lease"
-    let_the_lease_expire(sample)
-    again = sample.deployed.run(READY)
-    assert again.ended_well, again.headline
-    assert again.report is not None
-    assert_same_end_state(sample, dict(again.report))
+    the_next_start_ends_in_the_same_state(sample)
 
 
 def _objects(sample: Sample, bucket: str) -> int:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 
 from tests.support import local_run
+from tests.support.engine_hooks import Commit, hooked
 from tests.support.golden import GoldenDatabase
 from tests.support.lifecycle import KMS_A, Entry, Life
 
@@ -47,23 +48,13 @@ class Guillotine:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        original: Any = DefaultDialect.do_commit
-        listeners: dict[str, Any] = {"before_cursor_execute": self._before, "after_cursor_execute": self._after}
-
-        def do_commit(dialect: DefaultDialect, connection: Any) -> None:
-            self._point("before commit")
-            original(dialect, connection)
-            self._point("after commit")
-
-        for name, listener in listeners.items():
-            sa.event.listen(sa.Engine, name, listener)
-        DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]  # there is no event after a commit
-        try:
+        with hooked(self._commit, before_cursor_execute=self._before, after_cursor_execute=self._after):
             yield
-        finally:
-            DefaultDialect.do_commit = original  # type: ignore[method-assign]  # as it was
-            for name, listener in listeners.items():
-                sa.event.remove(sa.Engine, name, listener)
+
+    def _commit(self, commit: Commit, dialect: DefaultDialect, connection: Any) -> None:
+        self._point("before commit")
+        commit(dialect, connection)
+        self._point("after commit")
 
     @contextmanager
     def falls(self, at: int | None) -> Iterator[None]:

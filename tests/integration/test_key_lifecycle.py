@@ -99,6 +99,12 @@ def test_what_a_step_has_done_to_keys_is_undone(golden_database: GoldenDatabase,
     assert life.keys() == keys
     life.assert_under(KMS_A)
 
+    again = life.do("restore", run=undone["run"])
+    assert again["totals"]["re_encrypted"] == undone["totals"]["re_encrypted"], "a restore keeps what it writes over, too"
+    assert {provider for provider, _ in life.keys().values()} == {KMS_B}
+    life.do("restore", run=again["run"])
+    assert life.keys() == keys
+
     rotated = life.do("rotate", providerReady=True)
     life.do("restore", run=rotated["run"])
     life.found()

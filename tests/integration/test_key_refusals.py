@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from reencrypt.database.database import Database
+from reencrypt.errors import DatabaseUnavailable, LeaseHeld
 from reencrypt.grafana import cipher, payload
 from reencrypt.grafana.data_keys import DataKey
 from reencrypt.grafana.secret_columns import System
+from reencrypt.operations.remove_data_keys import remove_data_keys
 from reencrypt.operations.run_input import RunInput
+from reencrypt.operations.safeguards import CountingPulse
 from reencrypt.operations.work import Phase
 from reencrypt.operations.workspace import Workspace
 from reencrypt.providers.secret_key import SecretKeyProvider
-from tests.support import decryptor
+from tests.support import decryptor, local_run
 from tests.support.golden import GoldenDatabase
 from tests.support.lifecycle import KMS_A, KMS_B, SECRET_KEY, Life, nothing_changed
 
@@ -291,6 +294,38 @@ def test_a_key_whose_row_has_changed_since_the_last_look_stays(life: Life, monke
     report = life.do("prune-data-keys")
     assert kept(report)[first] == "changed-meanwhile"
     assert life.keys()[first]
+
+
+def test_what_a_dead_attempt_did_not_come_to_remove_is_not_called_removed(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *_ = sorted(_only_under_kms(life))
+
+    def dies(*_: object) -> bool:
+        raise DatabaseUnavailable("gone")
+
+    def twice(request: RunInput, workspace: Workspace) -> dict[str, Any]:
+        with monkeypatch.context() as dying:
+            dying.setattr(Database, "delete_data_key", dies)
+            with pytest.raises(DatabaseUnavailable):
+                remove_data_keys(request, workspace)
+        life.execute("UPDATE data_keys SET active = 1 WHERE name = :name", name=first)
+        return remove_data_keys(request, workspace)
+
+    monkeypatch.setattr(local_run, "remove_data_keys", twice)
+    report = life.do("prune-data-keys")
+    assert kept(report)[first] == "in-use"
+    assert first not in {entry["id"] for entry in report["removed"]["removed"]}
+    assert life.keys()[first]
+
+
+def test_a_worker_that_has_lost_its_lease_puts_no_removed_key_back(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    life.provider = KMS_A
+    back = life.do("rollback")
+
+    def lost(*_: object) -> int:
+        raise LeaseHeld("this run has lost its lease")
+
+    monkeypatch.setattr(CountingPulse, "beat", lost)
+    refused(life, "LeaseHeld", "restore", run=back["run"])
 
 
 def test_a_kms_key_is_not_called_safe_as_long_as_a_data_key_is_under_it(life: Life) -> None:

@@ -15,7 +15,7 @@ from reencrypt.grafana.cipher import Algorithm
 from reencrypt.grafana.key_ring import KeyRing, ManagerKeyRing, ManagerSealer, Sealer, SecretKeySealer
 from reencrypt.grafana.payload import Payload
 from reencrypt.grafana.secret_columns import SecretColumn, System
-from reencrypt.operations.keys import key_name, name_of
+from reencrypt.operations.keys import name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +133,3 @@ class UnderSecretKey:
 
 
 AimFor = Callable[[System], Aim]
-
-__all__ = ["Aim", "AimFor", "Keep", "Reading", "UnderDataKey", "UnderManagerKey", "UnderSecretKey", "judged", "key_name"]

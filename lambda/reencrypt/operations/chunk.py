@@ -60,14 +60,18 @@ def process(stretch: Range, database: Database, policy: Policy, out_of_time: Cal
     any point: what is current already stays. Stops after a page when `out_of_time`. Raises DatabaseError, LeaseHeld, TooManyUnreadable; never
     for a bad value: those are counted.
     """
+    return walk(stretch, database, out_of_time, lambda rows: _process_page(stretch.group, rows, database, policy, tally))
+
+
+def walk(stretch: Range, database: Database, out_of_time: Callable[[], bool], each: Callable[[list[Row]], None]) -> Key | None:
+    """Gives the rows of `stretch` to `each`, page by page, until the end (None) or, after a page, `out_of_time`; returns the key reached."""
     position = stretch.after
     left = stretch.rows
     while True:
         most = PAGE_ROWS if left is None else min(PAGE_ROWS, left)
         window = database.window(stretch.group, position, stretch.through, most, PAGE_BYTES, stretch.without)
         if window.rows:
-            rows = database.page(stretch.group, position, window.through, stretch.without)
-            _process_page(stretch.group, rows, database, policy, tally)
+            each(database.page(stretch.group, position, window.through, stretch.without))
         if window.last or window.through is None:
             return None
         position = window.through

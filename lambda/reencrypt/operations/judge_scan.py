@@ -95,22 +95,20 @@ def _refuse_unknown(request: RunInput, found: Pass, facts: Mapping[str, Any]) ->
 
 
 def _retire(request: RunInput, workspace: Workspace, facts: Mapping[str, Any], found: Pass) -> int:
-    """Deactivates what is to go; remembers when, and which keys there were."""
+    """Deactivates what is to go, and remembers which keys there were. An attempt that comes later changes nothing more."""
     known = workspace.store.find_json(RETIRED)
-    database = workspace.open_database(False)
-    try:
-        rows = {system: database.data_keys(system) for system in System}
-        wanted = retirable(request, facts, rows, found, workspace.now())
-        number = 0
-        if known is None:
+    if known is None:
+        database = workspace.open_database(False)
+        try:
+            rows = {system: database.data_keys(system) for system in System}
+            wanted = retirable(request, facts, rows, found, workspace.now())
             for system, keys in wanted.items():
-                number += database.deactivate_data_keys(keys, workspace.now(), system)
-            known = {
-                "at": workspace.now().isoformat(),
-                "there": {system.value: sorted(f"{row.scope}/{row.name}" for row in rows[system]) for system in System},
-                "retired": {system.value: sorted(f"{row.scope}/{row.name}" for row in keys) for system, keys in wanted.items()},
-            }
-            workspace.store.put_json(RETIRED, known, once=True)
-    finally:
-        database.close()
+                database.deactivate_data_keys(keys, workspace.now(), system)
+        finally:
+            database.close()
+        known = {
+            "there": {system.value: sorted(f"{row.scope}/{row.name}" for row in rows[system]) for system in System},
+            "retired": {system.value: sorted(f"{row.scope}/{row.name}" for row in keys) for system, keys in wanted.items()},
+        }
+        workspace.store.put_json(RETIRED, known, once=True)
     return sum(len(names) for names in known["retired"].values())

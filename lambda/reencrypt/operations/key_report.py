@@ -8,7 +8,7 @@ from typing import Any
 
 from reencrypt.grafana.key_ring import SECRET_KEY
 from reencrypt.grafana.secret_columns import System
-from reencrypt.operations import keys_after, rewrap
+from reencrypt.operations import keys_after, removable, rewrap
 from reencrypt.operations.choose_data_key import DATA_KEY
 from reencrypt.operations.judge_scan import unknown_places
 from reencrypt.operations.keys import listed_name
@@ -64,7 +64,7 @@ def data_keys(store: RunStore, facts: Mapping[str, Any], after: Pass) -> list[di
 def rewrapped(store: RunStore) -> dict[str, Any] | None:
     """What became of the data keys that the run wrapped anew; None where it wrapped none."""
     found = rewrap.results(store)
-    if not found["rewrapped"] and not found["left"] and not found["failed"]:
+    if not found.pop("names"):
         return None
     return {**found, "under_other_providers": 0}
 
@@ -109,8 +109,5 @@ def kms_keys(facts: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]) -> l
 
 
 def _references(looked: Pass) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for (_, _, known, key), count in looked.references.items():
-        if known != "disposable":
-            found[key] += count
-    return found
+    known, unknown = removable.references(looked)
+    return known + unknown

@@ -115,8 +115,8 @@ def _unreadable_budget(request: RunInput, rows: int) -> int | None:
 
 def _of_run(request: RunInput, run: str, workspace: Workspace) -> list[dict[str, Any]]:
     written = set(workspace.journal.of_run(run).chunks()) if workspace.journal is not None else set()
-    chunks = [*workspace.store.of_run(run).iter_lines(MANIFEST), *KEY_CHUNKS.values()]
-    return [chunk for chunk in chunks if chunk["id"] in written and (not request.tables or chunk["table"] in request.tables)]
+    chunks = {chunk["id"]: chunk for chunk in (*workspace.store.of_run(run).iter_lines(MANIFEST), *KEY_CHUNKS.values())}
+    return [chunk for chunk in chunks.values() if chunk["id"] in written and (not request.tables or chunk["table"] in request.tables)]
 
 
 def _of_groups(database: Database, groups: Iterable[ColumnGroup], rows: int, first: int = 0) -> list[dict[str, Any]]:

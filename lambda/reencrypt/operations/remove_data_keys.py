@@ -7,14 +7,12 @@ from typing import Any
 
 from reencrypt.database.database import Database
 from reencrypt.grafana.secret_columns import System
-from reencrypt.operations import keys_after
+from reencrypt.operations import key_journal, keys_after
 from reencrypt.operations.judge_scan import RETIRED, look
-from reencrypt.operations.keys import entry_of
+from reencrypt.operations.keys import entry_of, listed_name
 from reencrypt.operations.passes import Pass
-from reencrypt.operations.plan_chunks import KEY_CHUNKS
 from reencrypt.operations.preflight import PREFLIGHT
 from reencrypt.operations.removable import Kept, Verdict, verdicts
-from reencrypt.operations.rewrap import entry_of_key
 from reencrypt.operations.run_input import Mode, RunInput
 from reencrypt.operations.scan import Known
 from reencrypt.operations.work import Phase
@@ -39,8 +37,10 @@ def remove_data_keys(request: RunInput, workspace: Workspace) -> dict[str, Any]:
         rows = {system: database.data_keys(system) for system in System}
         judged = verdicts(request, facts, retired, rows, looks, workspace.now())
         going = [verdict for verdict in judged if verdict.kept is None]
-        _journal(workspace, going)
-        removed = list(before["removed"])
+        for system in System:
+            key_journal.record(workspace.journal, system, [(verdict.row, None) for verdict in going if verdict.system is system])
+        there = {listed_name(entry) for entry in map(_listed, judged)}
+        removed = [entry for entry in before["removed"] if listed_name(entry) not in there]  # by an attempt that died before it could say so
         kept = [_listed(verdict) for verdict in judged if verdict.kept is not None]
         # Known before the first is gone: a worker that dies on the way leaves behind what was to go.
         workspace.store.put_json(REMOVED, {"removed": [*removed, *map(_listed, going)], "kept": kept, "disposed": 0, "finished": False})
@@ -52,7 +52,7 @@ def remove_data_keys(request: RunInput, workspace: Workspace) -> dict[str, Any]:
         keys_after.keep(workspace.store, database)
     finally:
         database.close()
-    removed += [entry for entry in map(_listed, going) if entry not in removed]
+    removed += map(_listed, going)
     workspace.store.put_json(REMOVED, {"removed": removed, "kept": kept, "disposed": disposed, "finished": True})
     return {"removed": len(removed), "kept": dict(Counter(entry["why"] for entry in kept))}
 
@@ -61,15 +61,6 @@ def _listed(verdict: Verdict) -> dict[str, Any]:
     entry = entry_of(verdict.row, readable=True, system=verdict.system)
     del entry["readable"]
     return {**entry, "references": verdict.references, "why": None if verdict.kept is None else verdict.kept.value}
-
-
-def _journal(workspace: Workspace, going: list[Verdict]) -> None:
-    if workspace.journal is None:
-        return
-    for system, chunk in KEY_CHUNKS.items():
-        entries = [entry_of_key(system, verdict.row, None) for verdict in going if verdict.system is system]
-        if entries:
-            workspace.journal.record(int(chunk["id"]), entries)
 
 
 def _dispose(database: Database, going: list[Verdict], found: Pass) -> int:

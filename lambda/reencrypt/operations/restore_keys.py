@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,11 +11,14 @@ from reencrypt.errors import PayloadError, Reason, ValueRefused
 from reencrypt.grafana import data_keys
 from reencrypt.grafana.data_keys import DataKey
 from reencrypt.grafana.secret_columns import System
+from reencrypt.operations import key_journal
 from reencrypt.operations.keys import Unwrapper, key_name
 from reencrypt.operations.outcomes import Outcome, Tally
 from reencrypt.operations.plan_chunks import KEY_CHUNKS
 from reencrypt.operations.safeguards import Safeguards
 from reencrypt.storage.journal import Entry, Journal, digest
+
+_Verdict = tuple[Outcome, Reason | None]
 
 
 def restore_keys(
@@ -26,12 +30,10 @@ def restore_keys(
     it protects no value that is written from now on. Safe to repeat. Raises DatabaseError, LeaseHeld, ProviderThrottled.
     """
     chunk = KEY_CHUNKS[system]
-    column, verdicts = f"{chunk['table']}.encrypted_data", dict[str, tuple[Outcome, Reason | None]]()
-    safeguards.judge(0)
+    column, verdicts = f"{chunk['table']}.encrypted_data", dict[str, _Verdict]()
     for page in source.pages(int(chunk["id"])):
-        for entry in source.read(page):
-            name = key_name(system, str(entry.key[0]), str(entry.key[1]))
-            verdict = _restored(system, entry, database, unwrap, now)
+        safeguards.judge(0)
+        for name, verdict in _page(system, list(source.read(page)), database, unwrap, safeguards, now):
             if name not in verdicts or verdict[0] is Outcome.RE_ENCRYPTED:
                 verdicts[name] = verdict
     tally.rows += len(verdicts)
@@ -63,33 +65,46 @@ def _add(database: Database, system: System, key: DataKey) -> None:
             raise
 
 
-def _restored(system: System, entry: Entry, database: Database, unwrap: Unwrapper, now: datetime) -> tuple[Outcome, Reason | None]:
-    old = data_keys.from_text(entry.old)
-    standing = next((row for row in database.data_keys(system) if (row.scope, row.name) == (old.scope, old.name)), None)
-    if standing is None:
-        if entry.new:  # it was wrapped anew, and deleted since
-            return Outcome.CHANGED_BY_GRAFANA, None
-        _add(database, system, old)
-        return Outcome.RE_ENCRYPTED, None
-    if standing.encrypted_data == old.encrypted_data:
-        if not entry.new:  # a worker that needed it was first
-            return Outcome.RE_ENCRYPTED, None
-        return Outcome.ALREADY_CURRENT, None
-    if digest(standing.encrypted_data) != entry.new:
-        return Outcome.CHANGED_BY_GRAFANA, None
+def _page(
+    system: System, entries: list[Entry], database: Database, unwrap: Unwrapper, safeguards: Safeguards, now: datetime
+) -> Iterator[tuple[str, _Verdict]]:
+    """What becomes of the rows of one page, each of which stands there once. What is written over is in the journal of this run first."""
+    rows = {(row.scope, row.name): row for row in database.data_keys(system)}
+    changes: list[tuple[DataKey, DataKey]] = []
+    for entry in entries:
+        old = data_keys.from_text(entry.old)
+        name, standing = key_name(system, old.scope, old.name), rows.get((old.scope, old.name))
+        if standing is None and not entry.new:  # removed
+            _add(database, system, old)
+            yield name, (Outcome.RE_ENCRYPTED, None)
+        elif standing is None:  # wrapped anew, and deleted since
+            yield name, (Outcome.CHANGED_BY_GRAFANA, None)
+        elif standing.encrypted_data == old.encrypted_data:  # removed, and put back by a worker that needed it; or never wrapped anew
+            yield name, (Outcome.ALREADY_CURRENT if entry.new else Outcome.RE_ENCRYPTED, None)
+        elif digest(standing.encrypted_data) != entry.new:
+            yield name, (Outcome.CHANGED_BY_GRAFANA, None)
+        elif (reason := _unfit(system, old, standing, unwrap)) is not None:
+            yield name, (Outcome.UNREADABLE, reason)
+        else:
+            changes.append((standing, old))
+    key_journal.record(safeguards.journal, system, changes)
+    for standing, old in changes:
+        written = database.replace_data_key(standing, old, now, system)
+        yield key_name(system, old.scope, old.name), (Outcome.RE_ENCRYPTED if written else Outcome.CHANGED_BY_GRAFANA, None)
+
+
+def _unfit(system: System, old: DataKey, standing: DataKey, unwrap: Unwrapper) -> Reason | None:
+    """Why the old wrapping must not be put back in place of `standing`; None where it may: it opens, and to the same 16 bytes."""
+    name = key_name(system, old.scope, old.name)
     try:
-        theirs = Unwrapper([old], unwrap.providers, system=system)
-        opened = theirs(key_name(system, old.scope, old.name))
+        opened = Unwrapper([old], unwrap.providers, system=system)(name)
     except PayloadError as error:
-        return Outcome.UNREADABLE, error.reason
+        return error.reason
     try:
-        same = Unwrapper([standing], unwrap.providers, system=system)(key_name(system, old.scope, old.name)) == opened
+        same = Unwrapper([standing], unwrap.providers, system=system)(name) == opened
     except PayloadError:
-        same = True  # the new wrapping is lost, which is what a restore is for
-    if not same:
-        return Outcome.UNREADABLE, Reason.IMPLAUSIBLE_PLAINTEXT
-    written = database.replace_data_key(standing, old, now, system)
-    return (Outcome.RE_ENCRYPTED if written else Outcome.CHANGED_BY_GRAFANA), None
+        return None  # the new wrapping is lost, which is what a restore is for
+    return None if same else Reason.IMPLAUSIBLE_PLAINTEXT
 
 
 def _inactive(key: DataKey) -> DataKey:

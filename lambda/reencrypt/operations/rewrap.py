@@ -17,17 +17,16 @@ from reencrypt.grafana import data_keys
 from reencrypt.grafana.cipher import DeriveKey
 from reencrypt.grafana.data_keys import DataKey
 from reencrypt.grafana.secret_columns import System
-from reencrypt.operations import keys_after, witness
+from reencrypt.operations import key_journal, keys_after, witness
 from reencrypt.operations.keys import key_name, provider_of
 from reencrypt.operations.passes import Pass, collect
-from reencrypt.operations.plan_chunks import KEY_CHUNKS
 from reencrypt.operations.preflight import PREFLIGHT
 from reencrypt.operations.run_input import Mode, RunInput
 from reencrypt.operations.run_keys import RunKeys, open_keys
 from reencrypt.operations.work import Phase
 from reencrypt.operations.workspace import Workspace
 from reencrypt.operations.wrapping import ByProvider, UnderNewManagerKeys, UnderNewSecretKeys, Way
-from reencrypt.storage.journal import Entry, digest
+from reencrypt.storage.journal import digest
 from reencrypt.storage.objects import RunStore
 
 BATCH = 25
@@ -72,23 +71,24 @@ def rewrap(request: RunInput, workspace: Workspace, out_of_time: Callable[[], bo
                 name = f"{_PROGRESS}{system.value}-{digest('/'.join(tally.names).encode())[:16]}.json"
                 workspace.store.put_json(name, {"names": tally.names, "rewrapped": dict(tally.done), "left": tally.left, "failed": tally.failed})
         found = results(workspace.store)
-        changed = {name for system in System for entry in _progress(workspace.store, system) for name in entry["names"]}
-        keys_after.keep(workspace.store, database, keys.unwrap, changed=changed, unreadable={entry["name"] for entry in found["failed"]})
+        keys_after.keep(workspace.store, database, keys.unwrap, changed=found["names"], unreadable={entry["name"] for entry in found["failed"]})
     finally:
         database.close()
     return {"done": done, "rewrapped": sum(found["rewrapped"].values()), "failed": len(found["failed"])}
 
 
 def results(store: RunStore) -> dict[str, Any]:
-    """What became of the data keys: {"rewrapped": {way: n}, "left": n (as they should be already), "failed": [{"id", "system", "reason", "why"}]}."""
+    """What became of the data keys: {"names", "rewrapped": {way: n}, "left": n (as they should be already), "failed": [{"id", …, "reason", "why"}]}."""
     ways: Counter[str] = Counter()
+    names: list[str] = []
     left, failed = 0, []
     for system in System:
         for entry in _progress(store, system):
+            names += entry["names"]
             ways.update(entry["rewrapped"])
             left += entry["left"]
             failed += entry["failed"]
-    return {"rewrapped": dict(ways), "left": left, "failed": failed}
+    return {"names": names, "rewrapped": dict(ways), "left": left, "failed": failed}
 
 
 def _progress(store: RunStore, system: System) -> list[dict[str, Any]]:
@@ -132,8 +132,7 @@ def _batch(system: System, rows: list[DataKey], way: Way, database: Database, wo
                 tally.fail(system, row, Reason.AMBIGUOUS_KEY, "the value that proves it has changed meanwhile: stop Grafana, then run again")
             else:
                 changes.append((row, _anew(system, row, wrapped.provider, wrapped.blob, workspace), wrapped.how))
-    if workspace.journal is not None and changes:
-        workspace.journal.record(int(KEY_CHUNKS[system]["id"]), (entry_of_key(system, old, new) for old, new, _ in changes))
+    key_journal.record(workspace.journal, system, ((old, new) for old, new, _ in changes))
     for old, new, how in changes:
         if database.replace_data_key(old, new, workspace.now(), system):
             tally.done[how] += 1
@@ -149,8 +148,3 @@ def _anew(system: System, row: DataKey, provider: str, blob: bytes, workspace: W
         label = data_keys.label(system, provider, row.scope, workspace.now())
     return replace(row, provider=provider, encrypted_data=blob, label=label)
 
-
-def entry_of_key(system: System, old: DataKey, new: DataKey | None) -> Entry:
-    """What the undo journal keeps of a data key that is wrapped anew, or (`new` None) removed: the whole row."""
-    table = str(KEY_CHUNKS[system]["table"])
-    return Entry(table, f"{table}.encrypted_data", (old.scope, old.name), None, data_keys.as_text(old), "" if new is None else digest(new.encrypted_data))

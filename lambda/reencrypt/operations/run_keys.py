@@ -62,7 +62,7 @@ def aims(
 ) -> dict[System, Aim]:
     """What the run wants of the values of each store. Raises ProviderError or ConfigurationError where the run's own data key does not open."""
     manager: Aim = Keep(keys.manager_ring)
-    if request.mode is Mode.REWRAP_DATA_KEYS or request.mode is Mode.PRUNE_DATA_KEYS:
+    if request.mode is Mode.REWRAP_DATA_KEYS:
         return {System.GRAFANA: Keep(keys.ring), System.MANAGER: manager}
     if request.mode is Mode.ROLLBACK:
         named = request.for_version is None

@@ -15,7 +15,7 @@ from reencrypt.database.statements import Key
 from reencrypt.grafana import references, secret_values
 from reencrypt.grafana.key_ring import SECRET_KEY
 from reencrypt.grafana.secret_columns import ALL_SYSTEMS, ColumnGroup, SecretColumn, Shape, secret_columns
-from reencrypt.operations.chunk import PAGE_BYTES, PAGE_ROWS, Range
+from reencrypt.operations.chunk import Range, walk
 from reencrypt.operations.outcomes import Tally
 from reencrypt.operations.rewrite import joined_form
 
@@ -37,25 +37,15 @@ def scan(stretch: Range, database: Database, ids: Collection[str], out_of_time: 
     A table without a key is read in one go. Raises DatabaseError.
     """
     declared = [column for column in secret_columns(*ALL_SYSTEMS) if column.table == stretch.group.table]
-    if not stretch.group.primary_key:
-        for rows in database.stream(stretch.group):
-            _look(stretch.group, rows, ids, declared, tally)
-        return None
-    position, left = stretch.after, stretch.rows
-    while True:
-        most = PAGE_ROWS if left is None else min(PAGE_ROWS, left)
-        window = database.window(stretch.group, position, stretch.through, most, PAGE_BYTES, stretch.without)
-        if window.rows:
-            _look(stretch.group, database.page(stretch.group, position, window.through, stretch.without), ids, declared, tally)
-        if window.last or window.through is None:
-            return None
-        position = window.through
-        if position == stretch.through:
-            return None
-        if left is not None:
-            left -= window.rows
-        if out_of_time() or left == 0:
-            return position
+
+    def look(rows: list[Row]) -> None:
+        _look(stretch.group, rows, ids, declared, tally)
+
+    if stretch.group.primary_key:
+        return walk(stretch, database, out_of_time, look)
+    for rows in database.stream(stretch.group):
+        look(rows)
+    return None
 
 
 def _look(group: ColumnGroup, rows: Iterable[Row], ids: Collection[str], declared: list[SecretColumn], tally: Tally) -> None:

@@ -146,6 +146,7 @@ def restore(run: str, delivery: Delivery, workspace: Workspace, database: Databa
     if system is not None:
         restore_keys(system, database, keys.unwrap[system], source, safeguards, workspace.now(), tally)
         return
+    safeguards.judge(0)  # who has lost the lease adds nothing either
     # Before the values that need them: chunks are restored side by side.
     for each in System:
         put_back_removed(each, database, source)
