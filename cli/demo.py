@@ -7,6 +7,7 @@ verify       everything decrypted again
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -52,10 +53,11 @@ def demo(rows: int = typer.Option(24, min=1, help="Data sources in the sample da
 
 
 def _show(folder: Path, rows: int, screen: Screen) -> list[RunResult]:
-    path = folder / "grafana.db"
+    path, copy = folder / "grafana.db", folder / "re-encrypted.db"
     secrets = make_sample(path, rows=rows)
-    ini = _INI.format(secret_key=DEFAULT_SECRET_KEY, path=path)
-    (folder / "grafana.ini").write_text(ini, encoding="utf-8")
+    shutil.copyfile(path, copy)  # the sample itself stays as it was, for a rehearsal of one's own
+    (folder / "grafana.ini").write_text(_INI.format(secret_key=DEFAULT_SECRET_KEY, path=path), encoding="utf-8")
+    ini = _INI.format(secret_key=DEFAULT_SECRET_KEY, path=copy)
     screen.note(f"made {path}: a sample Grafana database with {len(secrets)} secrets, under secret_key, an old and an active data key")
     try:
         return run_all(ini, {}, _REQUESTS, folder, screen)

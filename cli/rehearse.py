@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -113,6 +113,8 @@ def run_all(
                         result = rehearsal.run(request, on_progress=on_progress)
                     results.append(result)
                     screen.result(result, write_report(result, output / f"{number}-{result.mode}"))
+                    if foreign := foreign_keys(result.report):
+                        screen.note(foreign)
                 if not all(result.ended_well for result in results):
                     (folder / "functions.log").write_text(rehearsal.function_logs(), encoding="utf-8")
         finally:
@@ -121,6 +123,17 @@ def run_all(
                 screen.note(f"logs of the local AWS: {', '.join(kept)}")
     screen.summary(results, [output / f"{number}-{result.mode}" / "report.html" for number, result in enumerate(results, 1)])
     return results
+
+
+def foreign_keys(report: Mapping[str, Any] | None) -> str | None:
+    """What to say where data keys are wrapped by a KMS key that only AWS has; None where none are."""
+    wrapped = [key for key in (report or {}).get("data_keys", ()) if not key["readable"] and str(key["provider"]).startswith(("awskms.", "aws_kms."))]
+    if not wrapped:
+        return None
+    return (
+        f"data keys of {', '.join(sorted({str(key['provider']) for key in wrapped}))} did not open: a KMS key of AWS wraps them, which this local AWS does not "
+        "have. What is under them is unreadable here, and here only: nothing is wrong with it. Start {} on the deployed stack to see it"
+    )
 
 
 def exit_code(results: Sequence[RunResult]) -> ExitCode:

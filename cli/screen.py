@@ -29,7 +29,7 @@ COUNTS = {
     "plaintext": "plaintext",
     "unreadable": "unreadable",
 }
-_STYLES = {"succeeded": "bold green", "succeeded-with-unreadable": "bold yellow"}
+OUTCOME_STYLES = {"succeeded": "bold green", "succeeded-with-unreadable": "bold yellow"}
 _UNREADABLE_SHOWN = 10
 _MODES_ABOUT_KMS_KEYS = frozenset({"rewrap-data-keys", "rollback", "prune-data-keys"})
 _WIDTH_OF_FILES = 160  # a table in a log file need not fit 80 columns
@@ -170,7 +170,7 @@ def counts_table(report: Mapping[str, Any]) -> Table:
 
 def _outcome(result: RunResult) -> Text:
     outcome = str(result.report["outcome"]) if result.report else ""
-    style = _STYLES.get(outcome, "bold red") if result.ended_well else "bold red"
+    style = OUTCOME_STYLES.get(outcome, "bold red") if result.ended_well else "bold red"
     headline = result.headline
     return Text(headline if not outcome or headline.lower().startswith(outcome) else f"{outcome}: {headline}", style=style)
 

@@ -8,6 +8,7 @@ from constructs import Construct, IConstruct
 
 from infra.run_states import MAP_LABELS
 from infra.run_storage import RunStorage
+from infra.schedule import Schedules
 from infra.state_machine import RunStateMachine
 from infra.workers import Workers
 
@@ -17,7 +18,7 @@ def check(app: cdk.App) -> None:
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 
 
-def acknowledge_findings(storage: RunStorage, workers: Workers, run: RunStateMachine) -> None:
+def acknowledge_findings(storage: RunStorage, workers: Workers, run: RunStateMachine, schedules: Schedules) -> None:
     bucket, machine = _logical_id(storage.bucket), _logical_id(run.machine)
     stack = cdk.Stack.of(run)
     region = "<AWS::Region>" if cdk.Token.is_unresolved(stack.region) else stack.region
@@ -59,6 +60,10 @@ def acknowledge_findings(storage: RunStorage, workers: Workers, run: RunStateMac
         f"IAM5[Resource::arn:<AWS::Partition>:s3:::<{bucket}>/*]",
         "The maps read a manifest and write results whose keys begin with the run's name, unknown when the role is made.",
     )
+    if schedules.dead_letters:
+        _acknowledge(schedules.dead_letters, "SQS3", "It is a dead-letter queue itself, and an alarm tells when something is in it.")
+    if workers.watch:
+        _acknowledge(schedules, f"IAM5[Resource::<{_logical_id(workers.watch)}.Arn>:*]", "CDK grants the function with its versions; the stack publishes none.")
     name = f'{{"Fn::Select":[6,{{"Fn::Split":[":",{{"Ref":"{machine}"}}]}}]}}'
     for children in (name, *(f"{name}/{label}" for label in MAP_LABELS.values())):
         _acknowledge(

@@ -1,4 +1,8 @@
-"""Who hears of a run that did not end well: an encrypted topic, its e-mail addresses, rules for what the state machine cannot announce."""
+"""Who hears of a run that did not end well: an encrypted topic, its e-mail addresses, rules for what the state machine cannot announce.
+
+What a message says is the functions' (`reencrypt/operations/message.py`), who may publish is said here.
+Source: https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html (which services publish to an encrypted topic, and what its key must allow them).
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,11 @@ from constructs import Construct
 
 
 class Notifications(Construct):
-    """`topic` takes the state machine's messages, and those that EventBridge sends for it."""
+    """`topic` takes the state machine's messages, those that EventBridge sends for it, and those of alarms."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, emails: Sequence[str]) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, stack_name: str, emails: Sequence[str]) -> None:
         super().__init__(scope, construct_id)
+        self._stack_name = stack_name
         # A key of its own: AWS's managed SNS key lets no service (EventBridge, CloudWatch alarms) publish.
         self._key = kms.Key(
             self,
@@ -35,6 +40,17 @@ class Notifications(Construct):
 
     def connect(self, machine: sfn.StateMachine) -> None:
         """Lets `machine` publish, and announces the ends that it cannot announce itself."""
+        # A role, and not the service in the topic's and the key's policies: EventBridge supports no condition there (encrypted topics), so that a rule of
+        # another account could send messages too. Its policy is whole here; CDK would add wildcards.
+        publisher = iam.Role(
+            self,
+            "RulePublisher",
+            description="Lets the rules of grafana-reencrypt publish that a run ended abruptly",
+            assumed_by=iam.ServicePrincipal("events.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": cdk.Stack.of(self).account}}),
+        )
+        publisher.add_to_policy(iam.PolicyStatement(sid="Publish", actions=["sns:Publish"], resources=[self.topic.topic_arn]))
+        publisher.add_to_policy(iam.PolicyStatement(sid="EncryptNotifications", actions=["kms:GenerateDataKey", "kms:Decrypt"], resources=[self._key.key_arn]))
+        self._publisher = publisher.without_policy_updates()
         # sns:Publish comes with the machine's Notify state; for an encrypted topic the publisher needs the key as well.
         machine.add_to_role_policy(
             iam.PolicyStatement(sid="EncryptNotifications", actions=["kms:GenerateDataKey", "kms:Decrypt"], resources=[self._key.key_arn])
@@ -49,17 +65,25 @@ class Notifications(Construct):
             "A grafana-reencrypt run failed before it could say so",
         )
 
+    def allow_alarms(self) -> None:
+        """Lets alarms of this account publish: a topic with a policy of its own forgets its default one, and the key knows nobody else."""
+        alarms = iam.ServicePrincipal("cloudwatch.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": cdk.Stack.of(self).account}})
+        self.topic.add_to_resource_policy(
+            iam.PolicyStatement(sid="AlarmsPublish", actions=["sns:Publish"], principals=[alarms], resources=[self.topic.topic_arn])
+        )
+        self._key.grant(alarms, "kms:GenerateDataKey*", "kms:Decrypt")
+
     def _rule(self, construct_id: str, machine: sfn.StateMachine, detail: Mapping[str, Any], description: str) -> None:
-        message = events.RuleTargetInput.from_object(
-            {
-                "outcome": events.EventField.from_path("$.detail.status"),
-                "execution": events.EventField.from_path("$.detail.executionArn"),
-                "next_step": "Start again with the same input once the lease has expired: the run goes on where this one stopped.",
-            }
+        status, name = events.EventField.from_path("$.detail.status"), events.EventField.from_path("$.detail.name")
+        execution = events.EventField.from_path("$.detail.executionArn")
+        message = events.RuleTargetInput.from_text(
+            f"{description}: {status}. Run: {name}, of {self._stack_name}. Execution: {execution}. "
+            "What to do: start again with the same input once the lease has expired (20 minutes at most): the run goes on where this one stopped."
         )
         pattern = events.EventPattern(
             source=["aws.states"],
             detail_type=["Step Functions Execution Status Change"],
             detail={"stateMachineArn": [machine.state_machine_arn], **detail},
         )
-        events.Rule(self, construct_id, description=description, event_pattern=pattern, targets=[targets.SnsTopic(self.topic, message=message)])
+        target = targets.SnsTopic(self.topic, message=message, authorize_using_role=True, role=self._publisher)
+        events.Rule(self, construct_id, description=description, event_pattern=pattern, targets=[target])

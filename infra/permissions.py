@@ -9,21 +9,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Target = Literal["settings secrets", "kms keys", "kms role", "run objects", "run bucket", "lease table", "journal objects", "journal bucket", "journal key"]
+Target = Literal[
+    "settings secrets", "settings parameters", "settings object", "settings object version", "settings keys",
+    "database user", "database instance", "database cluster",
+    "kms keys", "kms role",
+    "run objects", "run bucket", "lease table", "journal objects", "journal bucket", "journal key",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Permission:
-    """`actions` on `target`, because of `why`. A target that the settings leave empty (no KMS key, no role) grants nothing."""
+    """`actions` on `target`, because of `why`. A target that the settings leave empty (no KMS key, no role) grants nothing.
+
+    `through`: the AWS services that use the KMS key for the function; without one, the function uses it itself.
+    """
 
     sid: str
     actions: tuple[str, ...]
     target: Target
     why: str
+    through: tuple[str, ...] = ()
 
 
-READ_SETTINGS = Permission("ReadGrafanaSettings", ("secretsmanager:GetSecretValue",), "settings secrets", "grafana.ini holds the database and secret_key")
-OPEN_SETTINGS = Permission("DecryptGrafanaSettings", ("kms:Decrypt",), "kms keys", "the settings' secrets may lie under a customer-managed key")
+READ_SECRETS = Permission(
+    "ReadGrafanaSecrets", ("secretsmanager:GetSecretValue",), "settings secrets", "grafana.ini, its variables and the database's password are kept in them"
+)
+READ_PARAMETERS = Permission("ReadGrafanaParameters", ("ssm:GetParameter",), "settings parameters", "grafana.ini or its variables are kept in them")
+READ_INI = Permission("ReadGrafanaIni", ("s3:GetObject",), "settings object", "grafana.ini is kept in it")
+READ_INI_VERSION = Permission("ReadGrafanaIniVersion", ("s3:GetObjectVersion",), "settings object version", "grafana.ini is a version of it")
+OPEN_SETTINGS = Permission(
+    "OpenGrafanaSettings", ("kms:Decrypt",), "settings keys", "the settings lie under a customer-managed key; only the service that keeps them may use it",
+    through=("secretsmanager", "ssm", "s3"),
+)  # fmt: skip
+CONNECT = Permission("ConnectToDatabase", ("rds-db:connect",), "database user", "each connection logs in with an IAM token, as this user of this database only")
+FIND_INSTANCE = Permission("FindDatabaseInstance", ("rds:DescribeDBInstances",), "database instance", "the settings name the instance, AWS its address")
+FIND_CLUSTER = Permission("FindDatabaseCluster", ("rds:DescribeDBClusters",), "database cluster", "the settings name the cluster, AWS its writer's address")
 UNWRAP = Permission("UnwrapDataKeys", ("kms:Decrypt",), "kms keys", "data keys of a KMS provider are readable through KMS only")
 WRAP = Permission("WrapTheNewDataKey", ("kms:Encrypt",), "kms keys", "the run's new data key is wrapped once, by one function")
 WRAP_ANEW = Permission("WrapDataKeysAnew", ("kms:Encrypt",), "kms keys", "a data key that another provider wrapped is wrapped by the run's")
@@ -46,8 +66,8 @@ READ_JOURNAL = Permission("ReadJournal", ("s3:GetObject",), "journal objects", "
 LIST_JOURNAL = Permission("ListJournal", ("s3:ListBucket",), "journal bucket", "a restore goes through what its run has written")
 JOURNAL_KEY = Permission("EncryptJournal", ("kms:GenerateDataKey", "kms:Decrypt"), "journal key", "S3 encrypts the journal under the stack's own key")
 
-_READ_GRAFANA = (READ_SETTINGS, UNWRAP, ASSUME)  # UNWRAP opens the settings too
-_READ_ROWS = (READ_SETTINGS, OPEN_SETTINGS)
+_READ_ROWS = (READ_SECRETS, READ_PARAMETERS, READ_INI, READ_INI_VERSION, OPEN_SETTINGS, CONNECT, FIND_INSTANCE, FIND_CLUSTER)
+_READ_GRAFANA = (*_READ_ROWS, UNWRAP, ASSUME)
 _RUN_OBJECTS = (READ_RUN, WRITE_RUN, LIST_RUNS)
 _KEEP_JOURNAL = (WRITE_JOURNAL, JOURNAL_KEY)
 
@@ -66,4 +86,5 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     "report_failure": _RUN_OBJECTS,
     "release_lease": (DROP_LEASE,),
     "end_failed": (),  # says so, and touches nothing
+    "watch_age": _RUN_OBJECTS,  # the time of the last successes is an object beside the runs'
 }

@@ -1,6 +1,6 @@
 """The run as a state machine: a runbook of named states, each transition with its reason.
 
-    Name the run → Preflight → Plan chunks → Any chunk? ─ no ───────────────────────────────────────→ Report
+    Name the run → Preflight → Plan chunks → (Announce the start) → Any chunk? ─ no ────────────────→ Report
                                                  ▼ yes
                                         Does this run write? ─ no ──────────────────────────→ Process chunks
                                                  ▼ yes
@@ -19,8 +19,10 @@
                                                 └─ yes → Verify chunks
     Verify chunks → Does it remove data keys? ─┬─ yes → Scan every column
                                                └─ no → Report
-    Report → Is a lease held? → Release lease → How did the run end? ─┬─ succeeded → Run succeeded
-                                                                      └─ else → Notify → Run failed
+    Report → Is a lease held? → Release lease → Anything unreadable? ─ yes → Announce unreadable values ─┐
+                                                       └─ no ─────────────→ How did the run end? ←───────┘
+    How did the run end? ─┬─ succeeded → Announce the success → (Notify of the success) → Run succeeded
+                          └─ else → Announce the failure → Notify → Run failed
     Run failed → (only when redriven) Go on after a redrive → Preflight           any error → Report failure → Release lease
 
 JSONPath throughout: the local AWS has no JSONata in a Distributed Map. Ranges and counts travel here, never rows, never secrets. What the
@@ -30,6 +32,7 @@ states hand to the functions and get back is the contract of the handlers. How a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
@@ -37,7 +40,8 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
-from infra.run_states import RUN, RunStates, retry
+from infra.announcements import Announcements, no_report
+from infra.run_states import RUN, RunStates
 from infra.run_storage import RunStorage
 
 # Outcomes of report.json that leave the execution green.
@@ -50,9 +54,20 @@ _FIRST_SCAN = {"phase": "survey"}
 class RunDefinition(Construct):
     """The states and their transitions; `start` is the first."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, functions: Mapping[str, lambda_.Function], storage: RunStorage, topic: sns.Topic) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stack_name: str,
+        functions: Mapping[str, lambda_.Function],
+        storage: RunStorage,
+        topic: sns.Topic,
+        notify_on_success: bool,
+    ) -> None:
         super().__init__(scope, construct_id)
-        self._states, self._topic = RunStates(self, functions, storage), topic
+        self._states = RunStates(self, functions, storage)
+        told = Announcements(self, "Told", stack_name=stack_name, storage=storage, topic=topic, on_success=notify_on_success)
         task, chunks = self._states.task, self._states.map
 
         # The context object of a map's child execution names the child, so the parent's facts are put into the state once, here. It also
@@ -98,8 +113,9 @@ class RunDefinition(Construct):
         release = task("Release lease", "release_lease", {"run.$": "$.run", "execution.$": "$.execution"}, "$.released")
         ended = sfn.Choice(self, "How did the run end?")
         report_failure = task("Report failure", "report_failure", {**RUN, "started.$": "$.started", "error.$": "$.error"}, "$.report")
-        no_report = self._no_report()
-        notify = self._notify()
+        unwritten = no_report(self)
+        any_unreadable = sfn.Choice(self, "Anything unreadable?")
+        succeeded = sfn.Succeed(self, "Run succeeded", output_path="$.report")
         failed = self._run_failed()
         go_on = self._go_on()
         this_run_writes = sfn.Condition.boolean_equals("$.preflight.writes", True)
@@ -108,7 +124,9 @@ class RunDefinition(Construct):
         self.start.next(preflight)
         # Nothing is planned on a database whose keys or columns are not what they should be.
         preflight.next(plan)
-        plan.next(any_chunk)
+        # Everything is checked and counted: now it begins.
+        plan.next(told.started)
+        told.started.next(any_chunk)
         # No secret at all: no lease, no new data key for nothing. Report says nothing-found, which is a failure.
         any_chunk.when(sfn.Condition.number_equals("$.plan.chunks", 0), report)
         any_chunk.otherwise(writes)
@@ -163,12 +181,18 @@ class RunDefinition(Construct):
         # The lease is given back after the report, so that no second run changes what the report counts.
         report.next(held)
         held.when(this_run_writes, release)
-        held.otherwise(ended)
-        release.next(ended)
-        ended.when(good, sfn.Succeed(self, "Run succeeded", output_path="$.report"))
+        held.otherwise(any_unreadable)
+        release.next(any_unreadable)
+        # Whatever the outcome: a run may be told to succeed with them.
+        any_unreadable.when(sfn.Condition.number_greater_than("$.report.unreadable", 0), told.unreadable)
+        any_unreadable.otherwise(ended)
+        told.unreadable.next(ended)
+        ended.when(good, told.succeeded)
+        told.succeeded.next(told.notify_success or succeeded)
         # Failed or nothing-found: no silent success, so somebody is told and the execution itself is red.
-        ended.otherwise(notify)
-        notify.next(failed)
+        ended.otherwise(told.failed)
+        told.failed.next(told.notify)
+        told.notify.next(failed)
         # Only a redrive comes past this task: the run begins anew, under a name of its own, in the same execution.
         failed.next(go_on)
         go_on.next(preflight)
@@ -179,12 +203,20 @@ class RunDefinition(Construct):
         # The lease is deleted only if this run holds it, so another run's stays.
         report_failure.next(release)
         # The bucket may be what is broken: the error is still told, by the notification.
-        report_failure.add_catch(no_report, errors=["States.ALL"], result_path="$.report_error")
-        no_report.next(release)
+        report_failure.add_catch(unwritten, errors=["States.ALL"], result_path="$.report_error")
+        unwritten.next(release)
         # A lease expires by itself; the run's outcome stands.
-        release.add_catch(ended, errors=["States.ALL"], result_path="$.release_error")
-        # The run fails for its own reason, not for the topic's.
-        notify.add_catch(failed, errors=["States.ALL"], result_path="$.notify_error")
+        release.add_catch(any_unreadable, errors=["States.ALL"], result_path="$.release_error")
+        whatever: Mapping[str, Any] = {"errors": ["States.ALL"], "result_path": "$.telling_error"}
+        # No run fails, or fails for another reason than its own, because nobody could be told.
+        told.started.add_catch(any_chunk, **whatever)
+        told.unreadable.add_catch(ended, **whatever)
+        told.succeeded.add_catch(told.notify_success or succeeded, **whatever)
+        told.failed.add_catch(told.notify, **whatever)
+        told.notify.add_catch(failed, **whatever)
+        if told.notify_success:
+            told.notify_success.next(succeeded)
+            told.notify_success.add_catch(succeeded, **whatever)
 
     @staticmethod
     def _next_is(judged: str, step: str) -> sfn.Condition:
@@ -213,36 +245,3 @@ class RunDefinition(Construct):
                 "attempt.$": "$.attempt",
             },
         )
-
-    def _no_report(self) -> sfn.Pass:
-        return sfn.Pass(
-            self,
-            "Failure without a report",
-            result_path="$.report",
-            parameters={
-                "outcome": "failed",
-                "report": "none",
-                "headline.$": "States.Format('{}, and the report of it could not be written: see the execution history', $.error.Error)",
-            },
-        )
-
-    def _notify(self) -> tasks.SnsPublish:
-        notify = tasks.SnsPublish(
-            self,
-            "Notify",
-            topic=self._topic,
-            subject="A Grafana re-encryption run failed",
-            result_path=sfn.JsonPath.DISCARD,
-            message=sfn.TaskInput.from_text(
-                sfn.JsonPath.format(
-                    "{} | run {} | report: {} | execution: {}",
-                    sfn.JsonPath.string_at("$.report.headline"),
-                    sfn.JsonPath.string_at("$.run"),
-                    sfn.JsonPath.string_at("$.report.report"),
-                    sfn.JsonPath.string_at("$.execution"),
-                )
-            ),
-        )
-        # SNS is the last to hear of the failure: a passing error must not silence it.
-        retry(notify, ["SNS.SdkClientException", "SNS.InternalErrorException", "SNS.ThrottledException"], seconds=2, attempts=4, longest=30)
-        return notify

@@ -106,7 +106,7 @@ class RunStates:
         return chunks
 
 
-def retry(state: tasks.LambdaInvoke | sfn.DistributedMap | tasks.SnsPublish, errors: list[str], *, seconds: int, attempts: int, longest: int) -> None:
+def retry(state: sfn.TaskStateBase | sfn.DistributedMap, errors: list[str], *, seconds: int, attempts: int, longest: int) -> None:
     """Tries `state` again after one of `errors`: after `seconds`, then twice as long each time up to `longest`, somewhere in that time."""
     state.add_retry(
         errors=errors,

@@ -34,7 +34,15 @@ class RunStateMachine(Construct):
         removal: cdk.RemovalPolicy,
     ) -> None:
         super().__init__(scope, construct_id)
-        definition = RunDefinition(self, "Run", functions=functions, storage=storage, topic=topic)
+        definition = RunDefinition(
+            self,
+            "Run",
+            stack_name=settings.stack_name,
+            functions=functions,
+            storage=storage,
+            topic=topic,
+            notify_on_success=settings.notify_on_success,
+        )
         # Named with the prefix that Step Functions may always deliver to, and with the stack's own id: a log group that an earlier stack
         # of this name left behind (removal = "retain") is not in the way.
         stack_id = cdk.Fn.select(2, cdk.Fn.split("/", cdk.Stack.of(self).stack_id))

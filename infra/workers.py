@@ -13,7 +13,8 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.bundling import ARCHITECTURES, python_code
-from infra.network import worker_network
+from infra.configuration import configuration_environment, setting_targets
+from infra.network import function_network
 from infra.permissions import PERMISSIONS, Permission, Target
 from infra.run_storage import RunStorage
 from infra.settings import DeploymentSettings
@@ -56,23 +57,28 @@ WORKERS = (
     Worker("release_lease", "Gives the lease back, if this run holds it.", cdk.Duration.minutes(1), light=True),
     Worker("end_failed", "Ends a run as failed, in a way that a redrive can go on from.", cdk.Duration.minutes(1), light=True),
 )
+# No step of a run: called by a schedule of its own, where the settings have an alarm_after_days.
+WATCH = Worker("watch_age", "Looks how many days ago the scheduled runs succeeded.", cdk.Duration.minutes(1), light=True)
 
 
 class Workers(Construct):
-    """`functions[name]` for each of `WORKERS`."""
+    """`functions[name]` for each of `WORKERS`; `watch` is `WATCH`'s, None where nothing is watched. `log_groups`: of all of them."""
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: DeploymentSettings, storage: RunStorage, removal: cdk.RemovalPolicy) -> None:
         super().__init__(scope, construct_id)
         self._settings = settings
         self._targets = _targets(self, settings, storage)
-        self._code = python_code(settings.lambda_python, settings.architecture, settings.declared_columns)
-        self._network = worker_network(self, settings.vpc)
+        self._code = python_code(settings.lambda_python, settings.architecture, settings.declared_columns, settings.database.certificates)
+        self._network = function_network(self, settings)
         self._environment = _environment(settings, storage)
         self._removal = removal
+        self.log_groups: list[logs.LogGroup] = []
         self.functions: Mapping[str, lambda_.Function] = {worker.name: self._function(worker) for worker in WORKERS}
+        self.watch = self._function(WATCH) if any(schedule.watched for schedule in settings.schedule) else None
 
     def _function(self, worker: Worker) -> lambda_.Function:
         log_group = logs.LogGroup(self, f"{worker.construct_id}Logs", retention=self._settings.log_retention, removal_policy=self._removal)
+        self.log_groups.append(log_group)
         return lambda_.Function(
             self,
             f"{worker.construct_id}Function",
@@ -101,14 +107,22 @@ class Workers(Construct):
 
     def _statement(self, permission: Permission) -> iam.PolicyStatement | None:
         resources = self._targets[permission.target]
-        return iam.PolicyStatement(sid=permission.sid, actions=list(permission.actions), resources=resources) if resources else None
+        if not resources:
+            return None
+        services = [f"{service}.{cdk.Stack.of(self).region}.amazonaws.com" for service in permission.through]
+        return iam.PolicyStatement(
+            sid=permission.sid,
+            actions=list(permission.actions),
+            resources=resources,
+            conditions={"StringEquals": {"kms:ViaService": services}} if services else None,
+        )
 
 
 def _targets(scope: Construct, settings: DeploymentSettings, storage: RunStorage) -> dict[Target, list[str]]:
-    secrets = [settings.grafana_ini_secret, settings.grafana_environment_secret]
+    """The resources of each target; empty where the settings name none."""
     journal = storage.journal
     return {
-        "settings secrets": [_secret_resource(scope, secret) for secret in secrets if secret],
+        **setting_targets(scope, settings),
         "kms keys": list(settings.kms_key_arns),
         "kms role": [settings.kms_role_to_assume] if settings.kms_role_to_assume else [],
         "run objects": [storage.bucket.arn_for_objects("runs/*")],
@@ -120,26 +134,16 @@ def _targets(scope: Construct, settings: DeploymentSettings, storage: RunStorage
     }
 
 
-def _secret_resource(scope: Construct, secret: str) -> str:
-    """What IAM calls the secret: its ARN; for a name, that name with the six characters that Secrets Manager appends to it."""
-    if secret.startswith("arn:"):
-        return secret
-    return cdk.Stack.of(scope).format_arn(
-        service="secretsmanager", resource="secret", resource_name=f"{secret}-??????", arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME
-    )
-
-
 def _environment(settings: DeploymentSettings, storage: RunStorage) -> dict[str, str]:
     """What `reencrypt.handlers` read. Names of secrets, never secrets."""
     optional = {
-        "GRAFANA_ENVIRONMENT_SECRET": settings.grafana_environment_secret,
+        **configuration_environment(settings),
         "KMS_ROLE_TO_ASSUME": settings.kms_role_to_assume,
         "JOURNAL_BUCKET": storage.journal.bucket.bucket_name if storage.journal else None,  # absent: no undo journal
     }
     return {
         "RUN_BUCKET": storage.bucket.bucket_name,
         "LEASE_TABLE": storage.lease_table.table_name,
-        "GRAFANA_INI_SECRET": settings.grafana_ini_secret,
         "KMS_CREDENTIALS": settings.kms_credentials,
         "KMS_ENCRYPTION_CONTEXT": json.dumps(settings.kms_encryption_context, sort_keys=True),
         "MAX_CONCURRENCY": str(settings.max_concurrency),

@@ -237,8 +237,8 @@ class LocalAws:
 
 
 def install_runtime(folder: Path) -> Path:
-    """Installs what AWS's managed Python runtime brings (requirements-runtime.txt) into a folder of its own, once; returns that folder."""
-    requirements = Path(__file__).with_name("requirements-runtime.txt")
+    """Installs what AWS's managed Python runtime brings (requirements-runtime.lock) into a folder of its own, once; returns that folder."""
+    requirements = Path(__file__).with_name("requirements-runtime.lock")
     wanted, stamp = f"{sys.version_info.major}.{sys.version_info.minor}\n{requirements.read_text()}", folder / ".installed"
     with _locked(folder):
         if not stamp.exists() or stamp.read_text() != wanted:
@@ -251,6 +251,8 @@ def install_runtime(folder: Path) -> Path:
                     "--quiet",
                     "--disable-pip-version-check",
                     "--upgrade",
+                    "--no-deps",
+                    "--require-hashes",
                     "--target",
                     str(folder),
                     "-r",

@@ -11,7 +11,7 @@ setup_python() {
     if ! _new_enough "$python" 2>/dev/null; then
         base=$(_find_python) || return 1
     fi
-    wanted=$(_hash "$root/requirements.txt" "$root/lambda/requirements.txt") || return 1
+    wanted=$(_hash "$root/requirements.lock") || return 1
     [ -z "${base:-}" ] && [ "$(cat "$root/.venv/.set-up" 2>/dev/null)" = "$wanted" ] && return 0
     _alone _make_python "${base:-}" "$wanted"
 }
@@ -40,8 +40,9 @@ _make_python() {    # base interpreter or "", wanted hash; looks again, since an
         echo "Making a Python environment in .venv …" >&2
         "$1" -m venv --clear "$root/.venv" || return 1
     fi
-    echo "Installing Python packages (requirements.txt), the first time about a minute …" >&2
-    (cd "$root" && "$python" -m pip install --quiet --disable-pip-version-check -r requirements.txt) || return 1
+    echo "Installing Python packages (requirements.lock), the first time about a minute …" >&2
+    # Exactly the locked files, by their hashes; wheels only, since a build would fetch packages that no lock file names.
+    (cd "$root" && "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: -r requirements.lock) || return 1
     # `lambda` is a keyword, so its package is found by this path file: .venv/bin/python -m bench.reencrypt works as it stands.
     echo "$root/lambda" >"$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/grafana-reencrypt.pth"
     echo "$2" >"$root/.venv/.set-up"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +34,8 @@ SECOND_SECTION = """\
 key_id = alias/SecondAlias
 region = eu-north-1
 """
+# A schedule that is not due, until a test says that it is; watched, so that the watch's function is deployed as well.
+SCHEDULE = {"name": "nightly-plan", "expression": "at(2099-01-01T03:00:00)", "input": {"mode": "plan"}, "enabled": True, "alarm_after_days": 30}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +50,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     """The stack, configured with a database that no test uses."""
     folder = tmp_path_factory.mktemp("aws")
     ini = INI.format(secret_key=DEFAULT_SECRET_KEY, provider=PROVIDER, path=folder / "none.db") + SECOND_SECTION
-    with Rehearsal(ini, folder / "local", wait_scale=0.002) as rehearsal:
+    with Rehearsal(ini, folder / "local", settings={"schedule": [SCHEDULE]}, wait_scale=0.002) as rehearsal:
         yield rehearsal
 
 
@@ -59,6 +63,11 @@ class Sample:
     def configure(self, secret_key: str = DEFAULT_SECRET_KEY, provider: str = PROVIDER, path: Path | None = None, more: str = "") -> None:
         """Puts another grafana.ini in place; `more` are further lines of it."""
         self.deployed.set_grafana_ini(INI.format(secret_key=secret_key, provider=provider, path=path or self.path) + more)
+
+    def damage_one_value(self) -> None:
+        """Cuts one value off, so that nothing can read it."""
+        with contextlib.closing(sqlite3.connect(self.path)) as database, database:
+            database.execute("UPDATE secrets SET value = substr(value, 1, 40) WHERE id = 1")
 
     def wait_for_state(self, execution: str, state: str) -> None:
         """Returns when the execution has entered `state`."""

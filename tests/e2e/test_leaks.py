@@ -1,8 +1,8 @@
 """Nothing that the deployed stack emits holds a secret: logs, objects, executions, items, notifications, events, the stack itself.
 
 Good and failing runs come first; then everything that AWS keeps of them is collected and searched (tests/support/leaks.py) for every plaintext, data
-key, password and credential. The journal may hold ciphertexts, as the database does; nothing else may. Metrics are collected too, but there are
-none: the product publishes none, and the local AWS none of its own.
+key, password and credential. The journal may hold ciphertexts, as the database does; nothing else may. Metrics leave as lines of the logs; the local AWS makes
+none of them, so what it lists is collected, and empty.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def _watching(deployed: Rehearsal) -> str:
     """Every event of the account's bus."""
     url, arn = _queue(deployed, "events", "events.amazonaws.com")
     events = deployed.client("events")
-    events.put_rule(Name="leak-test", EventPattern=json.dumps({"source": [{"prefix": "aws."}]}))
+    events.put_rule(Name="leak-test", EventPattern=json.dumps({"source": [{"prefix": "aws."}, "grafana-reencrypt"]}))
     events.put_targets(Rule="leak-test", Targets=[{"Id": "queue", "Arn": arn}])
     return url
 

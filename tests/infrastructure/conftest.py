@@ -24,6 +24,9 @@ KEY_ARNS = (
     "arn:aws:kms:eu-north-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
     "arn:aws:kms:us-east-1:444455556666:key/mrk-1234abcd12ab34cd56ef1234567890ab",
 )
+SETTINGS_KEY_ARN = "arn:aws:kms:eu-north-1:111122223333:key/0987dcba-09fe-87dc-65ba-ab0987654321"
+SECRET_ARN = "arn:aws:secretsmanager:eu-north-1:111122223333:secret:grafana/keys-AbCdEf"
+PARAMETER_ARN = "arn:aws:ssm:eu-north-1:111122223333:parameter/grafana/database-name"
 SETTINGS = {
     "minimal": 'grafana_ini_secret = "grafana/ini"\n',
     "no journal": 'grafana_ini_secret = "grafana/ini"\njournal_days = 0\n',
@@ -43,6 +46,13 @@ SETTINGS = {
         log_retention_days = 30
         journal_days = 7
         removal = "destroy"
+        [[secret_column]]
+        table = "setting"
+        primary_key = ["id"]
+        column = "encrypted_value"
+        shape = "base64"
+        base64 = "std"
+        plaintext = "text"
         [[schedule]]
         name = "weekly-plan"
         expression = "cron(0 3 ? * SUN *)"
@@ -56,6 +66,103 @@ SETTINGS = {
         subnet_ids = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
         availability_zones = ["eu-north-1a", "eu-north-1b"]
         security_group_ids = ["sg-0123456789abcdef0"]
+    """,
+    "vpc, rds password": f"""
+        stack_name = "grafana-vpc"
+        grafana_ini_parameter = "/grafana/grafana.ini"
+        grafana_environment = {{GF_SECURITY_SECRET_KEY = "{SECRET_ARN}:secret_key::", GF_DATABASE_NAME = "{PARAMETER_ARN}"}}
+        settings_kms_key_arns = ["{SETTINGS_KEY_ARN}"]
+        permissions_boundary = "arn:aws:iam::111122223333:policy/boundary"
+        tags = {{team = "observability", cost-center = "4711"}}
+        memory_mb = 3008
+        lambda_python = "3.12"
+        [database]
+        instance = "grafana"
+        port = 5432
+        security_group_id = "sg-0123456789abcdef1"
+        authentication = "secret"
+        secret = "rds!db-1234abcd"
+        tls = "verify-full"
+        ca_bundle = "public"
+        [vpc]
+        vpc_id = "vpc-0123456789abcdef0"
+        subnet_ids = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1", "subnet-0123456789abcdef2"]
+        availability_zones = ["eu-north-1a", "eu-north-1b", "eu-north-1a"]
+        security_group = "make"
+        prefix_list_ids = ["pl-0123456789abcdef0"]
+        endpoints = ["s3", "dynamodb", "kms", "secretsmanager", "ssm", "rds"]
+        route_table_ids = ["rtb-0123456789abcdef0"]
+    """,
+    "aurora, iam token, keys of another account": f"""
+        stack_name = "grafana-aurora"
+        account = "111122223333"
+        region = "eu-north-1"
+        kms_key_arns = ["{KEY_ARNS[1]}"]
+        kms_role_to_assume = "arn:aws:iam::444455556666:role/grafana-kms"
+        kms_credentials = "role"
+        [grafana_ini_object]
+        bucket = "team-configuration"
+        key = "grafana/grafana.ini"
+        version = "3sL4kqtJlcpXroDTDmJ.rmSpXd3dIbrH"
+        [database]
+        cluster = "grafana"
+        port = 3306
+        security_group_id = "sg-0123456789abcdef1"
+        authentication = "iam"
+        user = "grafana_reencrypt"
+        resource_id = "cluster-ABCDEFGHIJKL01234"
+        ca_bundle = "public"
+        [vpc]
+        vpc_id = "vpc-0123456789abcdef0"
+        subnet_ids = ["subnet-0123456789abcdef0"]
+        availability_zones = ["eu-north-1a"]
+        security_group_ids = ["sg-0123456789abcdef0"]
+    """,
+    "rds proxy": """
+        stack_name = "grafana-proxy"
+        [grafana_ini_object]
+        bucket = "team-configuration"
+        key = "grafana/grafana.ini"
+        [database]
+        host = "grafana.proxy-abcdefghijkl.eu-north-1.rds.amazonaws.com"
+        port = 5432
+        authentication = "iam"
+        user = "grafana_reencrypt"
+        resource_id = "prx-0123456789abcdef0"
+        ca_bundle = "public"
+        security_group_id = "sg-0123456789abcdef1"
+        [vpc]
+        vpc_id = "vpc-0123456789abcdef0"
+        subnet_ids = ["subnet-0123456789abcdef0"]
+        availability_zones = ["eu-north-1a"]
+        security_group = "make"
+    """,
+    "two schedules": """
+        stack_name = "grafana-scheduled"
+        grafana_ini_secret = "grafana/ini"
+        notify_emails = ["oncall@example.com"]
+        notify_on_success = true
+        alarm_topic_arns = ["arn:aws:sns:eu-north-1:111122223333:pager"]
+        [[schedule]]
+        name = "weekly-plan"
+        expression = "cron(0 3 ? * SUN *)"
+        time_zone = "Europe/Berlin"
+        enabled = true
+        flexible_minutes = 30
+        alarm_after_days = 9
+        [[schedule]]
+        name = "quarterly-rotation"
+        expression = "cron(0 4 1 1,4,7,10 ? *)"
+        input = {mode = "rotate", onUnreadable = "report"}
+        enabled = true
+        retry_minutes = 120
+        alarm_after_days = 100
+    """,
+    "everything off": """
+        grafana_ini_secret = "grafana/ini"
+        journal_days = 0
+        alarms = false
+        dashboard = false
     """,
 }
 
@@ -113,6 +220,20 @@ def _dummy(token: dict[str, Any]) -> str:
             raise AssertionError(f"unexpected token in the definition: {token}")
 
 
+def synthesized(name: str, folder: Path) -> Synthesized:
+    """The stack of `SETTINGS[name]`, made in `folder`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "settings.toml").write_text(SETTINGS[name])
+    settings = load_settings(folder / "settings.toml")
+    context = json.loads((ROOT / "cdk.json").read_text())["context"]
+    app = cdk.App(outdir=str(folder / "cdk.out"), context={**context, "aws:cdk:bundling-stacks": []})
+    ReencryptStack(app, settings)
+    check(app)
+    app.synth()
+    file = folder / "cdk.out" / f"{settings.stack_name}.template.json"
+    return Synthesized(json.loads(file.read_text()), file)
+
+
 @pytest.fixture(scope="session")
 def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Synthesized]:
     """`synthesize(name)`: the stack of `SETTINGS[name]`, made once; cdk-nag runs within, and a finding raises."""
@@ -120,16 +241,7 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Synt
 
     def of(name: str) -> Synthesized:
         if name not in done:
-            folder = tmp_path_factory.mktemp(f"cdk-{name}")
-            (folder / "settings.toml").write_text(SETTINGS[name])
-            settings = load_settings(folder / "settings.toml")
-            context = json.loads((ROOT / "cdk.json").read_text())["context"]
-            app = cdk.App(outdir=str(folder / "cdk.out"), context={**context, "aws:cdk:bundling-stacks": []})
-            ReencryptStack(app, settings)
-            check(app)
-            app.synth()
-            file = folder / "cdk.out" / f"{settings.stack_name}.template.json"
-            done[name] = Synthesized(json.loads(file.read_text()), file)
+            done[name] = synthesized(name, tmp_path_factory.mktemp(f"cdk-{name}"))
         return done[name]
 
     return of

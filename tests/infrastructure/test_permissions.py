@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.infrastructure.conftest import KEY_ARNS, Synthesized
+from tests.infrastructure.conftest import KEY_ARNS, PARAMETER_ARN, SECRET_ARN, SETTINGS_KEY_ARN, Synthesized
 
-READS_ROWS = {"secretsmanager:GetSecretValue", "kms:Decrypt"}
-READS_GRAFANA = READS_ROWS | {"sts:AssumeRole"}
+READS_ROWS = {"secretsmanager:GetSecretValue"}
+READS_GRAFANA = READS_ROWS | {"sts:AssumeRole", "kms:Decrypt"}
 RUN_OBJECTS = {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
 RENEW = "dynamodb:UpdateItem"
 JOURNAL_KEY = {"kms:GenerateDataKey", "kms:Decrypt"}
@@ -33,6 +35,48 @@ EXPECTED = {
 EVERY_FUNCTION = {"logs:CreateLogStream", "logs:PutLogEvents", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 IN_A_VPC = {"ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:DeleteNetworkInterface",
             "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"}  # fmt: skip
+
+
+# Of the settings, by stack: each action on exactly the resource that the settings name, of those functions that read the database and no other.
+READ_THE_DATABASE = {"preflight", "plan_chunks", "choose_data_key", "process_chunk", "narrow_chunk", "rewrap_data_keys", "judge_scan", "remove_data_keys"}
+OF_SETTINGS = {
+    "secretsmanager:GetSecretValue",
+    "ssm:GetParameter",
+    "s3:GetObjectVersion",
+    "rds-db:connect",
+    "rds:DescribeDBInstances",
+    "rds:DescribeDBClusters",
+}
+_INI_OBJECT = ":s3:::team-configuration/grafana/grafana.ini"
+INI_OBJECT = {"Fn::Join": ["", ["arn:", {"Ref": "AWS::Partition"}, _INI_OBJECT]]}
+SETTINGS_GRANTS: dict[str, dict[str, list[str]]] = {
+    "minimal": {"secretsmanager:GetSecretValue": ["arn:aws:secretsmanager:REGION:ACCOUNT:secret:grafana/ini-??????"]},
+    "everything": {
+        "secretsmanager:GetSecretValue": [
+            "arn:aws:secretsmanager:eu-north-1:111122223333:secret:grafana/ini-AbCdEf",
+            "arn:aws:secretsmanager:eu-north-1:111122223333:secret:grafana/environment-??????",
+        ]
+    },
+    "vpc, rds password": {
+        "secretsmanager:GetSecretValue": ["arn:aws:secretsmanager:REGION:ACCOUNT:secret:rds!db-1234abcd-??????", SECRET_ARN],
+        "ssm:GetParameter": ["arn:aws:ssm:REGION:ACCOUNT:parameter/grafana/grafana.ini", PARAMETER_ARN],
+        "rds:DescribeDBInstances": ["arn:aws:rds:REGION:ACCOUNT:db:grafana"],
+    },
+    "aurora, iam token, keys of another account": {
+        "s3:GetObjectVersion": [f"arn:aws{_INI_OBJECT}"],
+        "rds:DescribeDBClusters": ["arn:aws:rds:eu-north-1:111122223333:cluster:grafana"],
+        "rds-db:connect": ["arn:aws:rds-db:eu-north-1:111122223333:dbuser:cluster-ABCDEFGHIJKL01234/grafana_reencrypt"],
+    },
+    "rds proxy": {"rds-db:connect": ["arn:aws:rds-db:REGION:ACCOUNT:dbuser:prx-0123456789abcdef0/grafana_reencrypt"]},
+}  # fmt: skip
+
+
+def _text(resource: Any) -> str:
+    """An ARN, with words for what is known at the deployment only."""
+    if isinstance(resource, str):
+        return resource
+    words = {"AWS::Partition": "aws", "AWS::Region": "REGION", "AWS::AccountId": "ACCOUNT"}
+    return "".join(part if isinstance(part, str) else words[part["Ref"]] for part in resource["Fn::Join"][1])
 
 
 def _actions(statement: dict[str, Any]) -> set[str]:
@@ -74,7 +118,39 @@ def test_kms_grants_name_exactly_the_keys_of_the_settings_and_the_journals_own(e
         for action in ("kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey"):
             assert actions.get(action, list(KEY_ARNS)) == list(KEY_ARNS)
         assert actions.get("kms:GenerateDataKey", []) == own
-        assert actions.get("kms:Decrypt", []) in ([], [*KEY_ARNS, *own])
+        assert actions.get("kms:Decrypt", []) in (own, [*KEY_ARNS, *own])
+
+
+@pytest.mark.parametrize("name", SETTINGS_GRANTS)
+def test_what_the_settings_name_is_granted_exactly_and_to_those_that_read_the_database(synthesize: Callable[[str], Synthesized], name: str) -> None:
+    for function, actions in _granted(synthesize(name)).items():
+        found = {action: sorted(map(_text, actions[action])) for action in OF_SETTINGS & set(actions)}
+        assert found == ({action: sorted(resources) for action, resources in SETTINGS_GRANTS[name].items()} if function in READ_THE_DATABASE else {})
+
+
+def test_a_current_object_with_grafana_ini_is_readable_by_the_same_functions_only(synthesize: Callable[[str], Synthesized]) -> None:
+    granted = _granted(synthesize("rds proxy"))
+    assert {function for function, actions in granted.items() if INI_OBJECT in actions.get("s3:GetObject", [])} == READ_THE_DATABASE
+
+
+def test_keys_of_the_settings_are_usable_through_the_services_that_keep_them_only(synthesize: Callable[[str], Synthesized]) -> None:
+    stack = synthesize("vpc, rds password")
+    found = {
+        function: statement["Condition"]
+        for role, function in stack.function_of_role().items()
+        for statement in stack.statements(role)
+        if SETTINGS_KEY_ARN in _resources(statement)
+        if _actions(statement) == {"kms:Decrypt"}
+    }
+    services = [{"Fn::Join": ["", [f"{service}.", {"Ref": "AWS::Region"}, ".amazonaws.com"]]} for service in ("secretsmanager", "ssm", "s3")]
+    assert found == {name: {"StringEquals": {"kms:ViaService": services}} for name in READ_THE_DATABASE}
+    assert "kms:Encrypt" not in json.dumps(stack.resources("AWS::IAM::Policy"))
+
+
+def test_a_permissions_boundary_bounds_every_role(synthesize: Callable[[str], Synthesized], minimal: Synthesized) -> None:
+    roles = synthesize("vpc, rds password").resources("AWS::IAM::Role").values()
+    assert {role["Properties"]["PermissionsBoundary"] for role in roles} == {"arn:aws:iam::111122223333:policy/boundary"}
+    assert all("PermissionsBoundary" not in role["Properties"] for role in minimal.resources("AWS::IAM::Role").values())
 
 
 def test_only_network_and_tracing_actions_have_no_resource(stack: Synthesized) -> None:
@@ -85,7 +161,7 @@ def test_only_network_and_tracing_actions_have_no_resource(stack: Synthesized) -
 def test_run_objects_are_readable_and_writable_under_runs_only_and_the_journal_by_its_writers_only(stack: Synthesized) -> None:
     for name, actions in _granted(stack).items():
         for action in ("s3:GetObject", "s3:PutObject"):
-            found = [resource["Fn::Join"][1][-1] for resource in actions.get(action, [])]
+            found = [resource["Fn::Join"][1][-1] for resource in actions.get(action, []) if resource != INI_OBJECT]
             assert found in ([], ["/runs/*"], ["/runs/*", "/journal/*"])
             assert "/journal/*" not in found or name in (KEEPS_JOURNAL if action == "s3:PutObject" else {"process_chunk"})
 
@@ -108,10 +184,3 @@ def test_the_state_machine_may_publish_to_the_encrypted_topic(stack: Synthesized
     grants = [(_actions(statement), _resources(statement)) for statement in stack.statements(role)]
     assert ({"sns:Publish"}, [{"Ref": topic}]) in grants
     assert ({"kms:Decrypt", "kms:GenerateDataKey"}, [{"Fn::GetAtt": [key, "Arn"]}]) in grants
-
-
-def test_a_schedule_may_start_this_state_machine_and_nothing_else(everything: Synthesized) -> None:
-    (machine,) = everything.resources("AWS::StepFunctions::StateMachine")
-    for schedule in everything.resources("AWS::Scheduler::Schedule").values():
-        role = schedule["Properties"]["Target"]["RoleArn"]["Fn::GetAtt"][0]
-        assert [(_actions(s), _resources(s)) for s in everything.statements(role)] == [({"states:StartExecution"}, [{"Ref": machine}])]

@@ -14,8 +14,11 @@ import pytest
 from aws_cdk import aws_s3 as s3
 
 from infra.nag import check
+from infra.setting_grafana import fits
 from infra.workers import WORKERS
-from tests.infrastructure.conftest import Synthesized
+from tests.infrastructure.conftest import PARAMETER_ARN, SECRET_ARN, Synthesized
+
+WATCHES = "reencrypt.handlers.watch_age.handler"  # only where a schedule is watched: tests/infrastructure/test_schedule.py
 
 
 def test_cfn_lint_finds_nothing(stack: Synthesized) -> None:
@@ -91,26 +94,11 @@ def test_the_lease_expires_by_itself(stack: Synthesized) -> None:
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
 
 
-def test_the_topic_is_encrypted_and_takes_tls_only(stack: Synthesized) -> None:
-    ((key, properties),) = ((key, made["Properties"]) for key, made in stack.resources("AWS::KMS::Key").items() if "Topic" in key)
-    assert stack.only("AWS::SNS::Topic")["Properties"]["KmsMasterKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
-    assert properties["EnableKeyRotation"] is True
-    statements = stack.only("AWS::SNS::TopicPolicy")["Properties"]["PolicyDocument"]["Statement"]
-    assert any(s["Effect"] == "Deny" and s["Condition"] == {"Bool": {"aws:SecureTransport": "false"}} for s in statements)
-
-
-def test_ends_that_the_state_machine_cannot_announce_are_announced_by_rules(stack: Synthesized) -> None:
-    details = [rule["Properties"]["EventPattern"]["detail"] for rule in stack.resources("AWS::Events::Rule").values()]
-    assert {status for detail in details for status in detail["status"]} == {"TIMED_OUT", "ABORTED", "FAILED"}
-    (uncaught,) = [detail for detail in details if detail["status"] == ["FAILED"]]
-    assert uncaught["error"] == [{"anything-but": ["RunFailed"]}]  # that one has passed Notify
-
-
 def test_there_is_one_function_for_each_worker_with_its_own_role_and_log_group(stack: Synthesized) -> None:
     functions = stack.resources("AWS::Lambda::Function").values()
-    assert {f["Properties"]["Handler"] for f in functions} == {f"reencrypt.handlers.{worker.name}.handler" for worker in WORKERS}
-    assert len({json.dumps(f["Properties"]["Role"]) for f in functions}) == len(WORKERS)
-    assert len({json.dumps(f["Properties"]["LoggingConfig"]["LogGroup"]) for f in functions}) == len(WORKERS)
+    assert {f["Properties"]["Handler"] for f in functions} - {WATCHES} == {f"reencrypt.handlers.{worker.name}.handler" for worker in WORKERS}
+    assert len({json.dumps(f["Properties"]["Role"]) for f in functions}) == len(functions)
+    assert len({json.dumps(f["Properties"]["LoggingConfig"]["LogGroup"]) for f in functions}) == len(functions)
     assert {f["Properties"]["TracingConfig"]["Mode"] for f in functions} == {"Active"}
 
 
@@ -137,6 +125,78 @@ def test_the_functions_get_names_of_secrets_and_no_secret(everything: Synthesize
         assert set(environment) >= {"RUN_BUCKET", "LEASE_TABLE"}
 
 
+OF_THE_CONFIGURATION = {"GRAFANA_INI_SECRET", "GRAFANA_INI_PARAMETER", "GRAFANA_INI_OBJECT", "GRAFANA_ENVIRONMENT_SECRET", "GRAFANA_ENVIRONMENT",
+                        "DATABASE_ACCESS"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "variables"),
+    [
+        ("minimal", {"GRAFANA_INI_SECRET": "grafana/ini"}),
+        (
+            "vpc, rds password",
+            {
+                "GRAFANA_INI_PARAMETER": "/grafana/grafana.ini",
+                "GRAFANA_ENVIRONMENT": {"GF_SECURITY_SECRET_KEY": f"{SECRET_ARN}:secret_key::", "GF_DATABASE_NAME": PARAMETER_ARN},
+                "DATABASE_ACCESS": {
+                    "instance": "grafana", "port": 5432, "authentication": "secret", "secret": "rds!db-1234abcd", "tls": "verify-full", "ca_bundle": "public",
+                },
+            },
+        ),
+        (
+            "aurora, iam token, keys of another account",
+            {
+                "GRAFANA_INI_OBJECT": {"bucket": "team-configuration", "key": "grafana/grafana.ini", "version": "3sL4kqtJlcpXroDTDmJ.rmSpXd3dIbrH"},
+                "DATABASE_ACCESS": {"cluster": "grafana", "port": 3306, "authentication": "iam", "user": "grafana_reencrypt", "ca_bundle": "public"},
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_the_functions_learn_where_the_configuration_and_the_database_are(
+    synthesize: Callable[[str], Synthesized], name: str, variables: dict[str, object]
+) -> None:
+    for function in synthesize(name).resources("AWS::Lambda::Function").values():
+        environment = function["Properties"]["Environment"]["Variables"]
+        found = {key: environment[key] for key in OF_THE_CONFIGURATION & set(environment)}
+        assert {key: json.loads(value) if value.startswith("{") else value for key, value in found.items()} == variables
+
+
+def test_the_environment_of_a_function_fits_into_lambdas_four_kilobytes_with_the_longest_map_of_variables(everything: Synthesized) -> None:
+    longest: dict[str, str] = {}
+    while fits(longest | {f"GF_{len(longest)}": SECRET_ARN}):
+        longest[f"GF_{len(longest)}"] = SECRET_ARN
+    assert len(longest) > 15
+    for function in everything.resources("AWS::Lambda::Function").values():
+        variables = function["Properties"]["Environment"]["Variables"] | {"GRAFANA_ENVIRONMENT": json.dumps(longest)}
+        token = "x" * 255  # no name of ours is longer
+        assert sum(len(name) + len(value if isinstance(value, str) else token) for name, value in variables.items()) < 4096
+
+
+def test_tags_are_on_everything_that_takes_tags(synthesize: Callable[[str], Synthesized], minimal: Synthesized) -> None:
+    wanted = {"team": "observability", "cost-center": "4711"}
+    tagged = synthesize("vpc, rds password")
+    for kind in ("AWS::Lambda::Function", "AWS::IAM::Role", "AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::Logs::LogGroup",
+                 "AWS::SNS::Topic", "AWS::StepFunctions::StateMachine", "AWS::EC2::SecurityGroup", "AWS::EC2::VPCEndpoint"):  # fmt: skip
+        resources = tagged.resources(kind)
+        assert resources, kind
+        for name, resource in resources.items():
+            assert {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]} == wanted, name
+    assert "observability" not in json.dumps(minimal.template)
+
+
+def test_architecture_memory_python_log_retention_and_concurrency_are_those_of_the_settings(synthesize: Callable[[str], Synthesized]) -> None:
+    everything, other = synthesize("everything"), synthesize("vpc, rds password")
+    machines = {tuple(f["Properties"]["Architectures"]) for f in everything.resources("AWS::Lambda::Function").values()}
+    assert machines == {("x86_64",)}
+    functions = [f["Properties"] for f in other.resources("AWS::Lambda::Function").values()]
+    assert {function["Runtime"] for function in functions} == {"python3.12"}
+    light = {f"reencrypt.handlers.{worker.name}.handler" for worker in WORKERS if worker.light}
+    assert {function["MemorySize"] for function in functions if function["Handler"] not in light} == {3008}
+    assert {function["MemorySize"] for function in functions if function["Handler"] in light} == {512}
+    assert {group["Properties"]["RetentionInDays"] for group in everything.resources("AWS::Logs::LogGroup").values()} == {30}
+    assert {group["Properties"]["RetentionInDays"] for group in other.resources("AWS::Logs::LogGroup").values()} == {90}
+
+
 def test_the_state_machine_logs_every_event_without_its_data(stack: Synthesized) -> None:
     machine = stack.only("AWS::StepFunctions::StateMachine")["Properties"]
     assert (machine["LoggingConfiguration"]["Level"], machine["LoggingConfiguration"]["IncludeExecutionData"]) == ("ALL", False)
@@ -144,24 +204,15 @@ def test_the_state_machine_logs_every_event_without_its_data(stack: Synthesized)
 
 
 def test_the_outputs_are_those_that_the_operator_command_reads(stack: Synthesized) -> None:
-    always = {"StateMachineArn", "RunBucketName", "LeaseTableName", "TopicArn"}
-    assert set(stack.template["Outputs"]) - {"JournalBucketName"} == always
+    always = {"StateMachineArn", "RunBucketName", "LeaseTableName", "TopicArn", "WorkerMegabytes"}
+    assert set(stack.template["Outputs"]) - {"JournalBucketName", "DeclaredTables"} == always
+    assert stack.template["Outputs"].get("DeclaredTables", {}).get("Value") in (None, "setting"), "only where the settings declare columns"
 
 
 def test_removal_retains_reports_and_logs_unless_the_settings_say_destroy(minimal: Synthesized, everything: Synthesized) -> None:
     for stack, policy in ((minimal, "Retain"), (everything, "Delete")):
         kept = [*stack.resources("AWS::S3::Bucket").values(), *stack.resources("AWS::Logs::LogGroup").values()]
         assert {resource["DeletionPolicy"] for resource in kept} == {policy}
-
-
-def test_nothing_starts_by_itself_unless_a_schedule_is_declared(minimal: Synthesized, everything: Synthesized) -> None:
-    assert not minimal.resources("AWS::Scheduler::Schedule")
-    schedules = [schedule["Properties"] for schedule in everything.resources("AWS::Scheduler::Schedule").values()]
-    found = {(s["ScheduleExpression"], s["ScheduleExpressionTimezone"], s["Target"]["Input"]) for s in schedules}
-    assert found == {
-        ("cron(0 3 ? * SUN *)", "Europe/Berlin", "{}"),
-        ("rate(30 days)", "UTC", '{"mode":"re-encrypt","tables":["data_source"]}'),
-    }
 
 
 def test_in_a_vpc_the_functions_use_the_given_subnets_and_groups_and_nothing_is_made(minimal: Synthesized, everything: Synthesized) -> None:

@@ -16,9 +16,10 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import sqlalchemy as sa
 
@@ -48,13 +49,29 @@ def server(engine: str) -> Iterator[sa.URL]:
     if given := os.environ.get(VARIABLES[engine]):
         yield sa.make_url(given)
         return
+    with _private(engine) as url:
+        yield url
+
+
+@contextmanager
+def tls_server(engine: str, certificate: Path, key: Path) -> Iterator[sa.URL]:
+    """A server of its own that also speaks TLS, with the certificate and key of these PEM files."""
+    with _private(engine, {"cert": certificate, "key": key}) as url:
+        yield url
+
+
+@contextmanager
+def _private(engine: str, tls: Mapping[str, Path] = MappingProxyType({})) -> Iterator[sa.URL]:
     folder = Path(tempfile.mkdtemp(prefix=f"reencrypt-{engine}-"))
     folder.chmod(0o755)  # PostgreSQL runs as another user
     try:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        with (_mariadb if engine == "mysql" else _postgresql)(folder, port) as url:
+        for name, file in tls.items():
+            shutil.copyfile(file, folder / name)
+            (folder / name).chmod(0o600)
+        with (_mariadb if engine == "mysql" else _postgresql)(folder, port, tls=bool(tls)) as url:
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,15 +112,16 @@ def server_settings(engines: list[str]) -> Iterator[Callable[[str], DatabaseSett
 
 
 @contextmanager
-def _mariadb(folder: Path, port: int) -> Iterator[sa.URL]:
+def _mariadb(folder: Path, port: int, *, tls: bool) -> Iterator[sa.URL]:
     data = folder / "data"
+    encrypted = [f"--ssl-cert={folder}/cert", f"--ssl-key={folder}/key"] if tls else []
     user = ["--user=root"] if os.geteuid() == 0 else []  # it refuses to run as root unless told so
     install = [binary("mariadb-install-db", "mysql_install_db"), "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", *user]
     _make([*install, "--skip-test-db", "--skip-name-resolve"])
     options = [
         f"--datadir={data}", f"--port={port}", f"--socket={folder}/mysql.sock", f"--tmpdir={folder}", f"--pid-file={folder}/pid",
         "--bind-address=127.0.0.1", "--skip-name-resolve",
-        "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M", "--skip-log-bin", *user,
+        "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M", "--skip-log-bin", *user, *encrypted,
     ]  # fmt: skip
     # Without it PyMySQL reads the system's certificates for every connection, which takes longer than most tests' queries.
     root = sa.URL.create(DRIVERS["mysql"], "root", "", "127.0.0.1", port, query={"ssl_disabled": "true"})
@@ -115,14 +133,17 @@ def _mariadb(folder: Path, port: int) -> Iterator[sa.URL]:
 
 
 @contextmanager
-def _postgresql(folder: Path, port: int) -> Iterator[sa.URL]:
+def _postgresql(folder: Path, port: int, *, tls: bool) -> Iterator[sa.URL]:
     data, account = folder / "data", _unprivileged()
     data.mkdir(mode=0o700)
+    files = [folder / "cert", folder / "key"] if tls else []
     if account:
-        os.chown(data, account.pw_uid, account.pw_gid)
+        for path in (data, *files):
+            os.chown(path, account.pw_uid, account.pw_gid)
     initdb = [binary("initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
     _make(initdb, account)
-    fast = [part for name in ("fsync=off", "synchronous_commit=off", "full_page_writes=off") for part in ("-c", name)]
+    encrypted = ["ssl=on", f"ssl_cert_file={folder}/cert", f"ssl_key_file={folder}/key"] if tls else []
+    fast = [part for name in ("fsync=off", "synchronous_commit=off", "full_page_writes=off", *encrypted) for part in ("-c", name)]
     command = [binary("postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-c", f"unix_socket_directories={data}", *fast]
     url = sa.URL.create(DRIVERS["postgres"], "postgres", "", "127.0.0.1", port, "postgres")
     with _running(command, folder / "server.log", url, signal.SIGINT, account):

@@ -6,6 +6,7 @@ Sources: Grafana pkg/services/sqlstore/database_config.go; the drivers' connecti
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import ssl
 from pathlib import Path
@@ -89,12 +90,26 @@ def _mysql(settings: DatabaseSettings, read_only: bool) -> sa.Engine:
     return _with_session(engine, (*_MYSQL_SESSION, "SET SESSION TRANSACTION READ ONLY") if read_only else _MYSQL_SESSION)
 
 
+class _CertificateOf(ssl.SSLContext):
+    """Checks the server's certificate for `name` instead of the host that is connected to, as Grafana does with server_cert_name (makeCert)."""
+
+    name: str | None = None
+
+    def wrap_socket(self, sock: socket.socket, *, server_hostname: str | bytes | None = None, **more: Any) -> ssl.SSLSocket:  # type: ignore[override]  # all are keywords here
+        return super().wrap_socket(sock, server_hostname=self.name or server_hostname, **more)
+
+
 def _mysql_tls(settings: DatabaseSettings) -> ssl.SSLContext | None:
-    """Grafana: `true` and `skip-verify` mean TLS, anything else none (database_config.go)."""
+    """Grafana: `true` and `skip-verify` mean TLS, anything else none (database_config.go).
+
+    Not `create_default_context`: from Python 3.13 on that demands of authorities what Go does not, and old RDS and private ones lack it.
+    """
     if settings.ssl_mode not in ("true", "skip-verify"):
         return None
+    context = _CertificateOf(ssl.PROTOCOL_TLS_CLIENT)
+    context.name = settings.server_cert_name
     try:
-        context = ssl.create_default_context(cafile=settings.ca_cert_path or None)
+        context.load_verify_locations(settings.ca_cert_path) if settings.ca_cert_path else context.load_default_certs()
         if settings.client_cert_path:
             context.load_cert_chain(settings.client_cert_path, settings.client_key_path or None)
     except OSError as error:

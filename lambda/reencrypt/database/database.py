@@ -24,6 +24,7 @@ from reencrypt.database.dialects import DIALECTS, Dialect, Engine
 from reencrypt.database.everything import Table, every_table, is_everything
 from reencrypt.database.failures import translated
 from reencrypt.database.load import Connections
+from reencrypt.database.login import Login, log_in_with
 from reencrypt.database.pace import Pace
 from reencrypt.database.schema import Column, Schema
 from reencrypt.database.statements import Key, Statements
@@ -79,8 +80,10 @@ class Swapped(Enum):
 class Database(DataKeys):
     """One database. Raises DatabaseUnavailable, DatabaseBusy (after many tries) or DatabaseError from every method."""
 
-    def __init__(self, settings: DatabaseSettings, *, read_only: bool, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, settings: DatabaseSettings, *, read_only: bool, sleep: Callable[[float], None] = time.sleep, login: Login | None = None) -> None:
         self._engine = connect.create_engine(settings, read_only=read_only)
+        if login:
+            log_in_with(self._engine, login)
         self._sleep = sleep
         self.engine = Engine(self._engine.dialect.name)
         self.dialect: Dialect = DIALECTS[self.engine]

@@ -17,30 +17,49 @@ from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterEr
 from botocore.exceptions import BotoCoreError, ClientError
 
 from reencrypt.errors import AwsRefused, InternalError, ReencryptError
+from reencrypt.operations.modes import mode_word
 
 logger = Logger()
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
-def boundary(handler: Handler) -> Handler:
-    """Wraps a Lambda handler: one log line when it starts, one when it ends, and only exceptions that are safe to show."""
+def boundary(handler: Handler, *, tells: bool = True) -> Handler:
+    """Wraps a Lambda handler: every log line names the run, and only exceptions that are safe to show leave.
+
+    It `tells` when the function starts and ends, but for one that has a line of its own to say.
+    """
 
     @functools.wraps(handler)
     def guarded(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        try:
-            logger.append_keys(run=event.get("run"))
-            logger.info("started")
-            summary = handler(event, context)
-        except Exception as error:
-            safe = shown(error)
-        else:
-            logger.info("done", extra={"summary": summary})
-            return summary
-        logger.error(str(safe), extra={"error": type(safe).__name__})
+        tell = logger.info if tells else logger.debug
+        with logger.append_context_keys(**_keys(event)):
+            try:
+                tell("started")
+                summary = handler(event, context)
+            except Exception as error:
+                safe = shown(error)
+            else:
+                tell("done", extra={"summary": summary})
+                return summary
+            logger.error(str(safe), extra={"error": type(safe).__name__})
         raise safe  # out here, so that the original does not come along as its context
 
     return guarded
+
+
+def _keys(event: object) -> dict[str, Any]:
+    """What correlates the lines of a run: its name and mode, and of a worker its chunk and pass."""
+    if not isinstance(event, dict):
+        return {"run": None}
+    keys = {"run": event.get("run")}
+    if "input" in event:
+        keys["mode"] = mode_word(event["input"])
+    if isinstance(chunk := event.get("chunk"), dict):
+        keys["chunk"] = chunk.get("id")
+    if "phase" in event:
+        keys["phase"] = event["phase"]
+    return keys
 
 
 def shown(error: Exception) -> ReencryptError:

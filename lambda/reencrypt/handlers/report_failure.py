@@ -6,21 +6,20 @@ import json
 from typing import Any
 
 from reencrypt.handlers.boundary import boundary
-from reencrypt.handlers.report import publish, times
+from reencrypt.handlers.report import publish, tell, times
 from reencrypt.handlers.workspace import run_store
 from reencrypt.operations import report
-from reencrypt.operations.run_input import Mode
+from reencrypt.operations.modes import mode_word
 
 
 @boundary
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """{"run", "input", "started", "error": {"Error", "Cause"}} → as `report`, with the outcome "failed"."""
     store = run_store(event["run"])
-    given = event["input"]
-    mode = given.get("mode", Mode.PLAN) if isinstance(given, dict) else None
-    # Only what is a mode is repeated: whatever else stands there may have been pasted by mistake.
-    shown = mode if mode in list(Mode) else "invalid"
-    return publish(store, report.build_failure(event["run"], str(shown), store, times(event["started"]), _error(event["error"])))
+    facts = report.build_failure(event["run"], mode_word(event["input"]), store, times(event["started"]), _error(event["error"]))
+    summary = publish(store, facts)
+    tell(store, facts)
+    return summary
 
 
 def _error(caught: dict[str, Any]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """From the function's environment to the workspace of an operation; settings are read once a process.
 
-Nothing secret is in an environment variable: they name the secrets that hold grafana.ini and its overrides.
+Nothing secret is in an environment variable: `configuration.py` reads what they name.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from aws_lambda_powertools.utilities import parameters
-
 from reencrypt.database.database import Database
-from reencrypt.errors import ConfigurationError
 from reencrypt.grafana import cipher
-from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate, load_settings
+from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate
+from reencrypt.handlers.configuration import database_login, grafana_settings
 from reencrypt.operations.safeguards import CountingPulse, LeasePulse
 from reencrypt.operations.workspace import Workspace
 from reencrypt.providers import Provider
@@ -39,7 +37,7 @@ def workspace(run: str, execution: str | None = None) -> Workspace:
     return Workspace(
         settings=settings,
         providers=_providers,
-        open_database=lambda read_only: Database(settings.database, read_only=read_only),
+        open_database=lambda read_only: _open_database(settings, read_only),
         store=run_store(run),
         now=lambda: datetime.now(UTC),
         journal=_journal(run),
@@ -71,14 +69,11 @@ def max_concurrency() -> int:
 
 @functools.cache
 def _settings() -> GrafanaSettings:
-    ini = _secret(os.environ["GRAFANA_INI_SECRET"])
-    environment: dict[str, str] = {}
-    if name := os.environ.get("GRAFANA_ENVIRONMENT_SECRET"):
-        try:
-            environment = {str(key): str(value) for key, value in json.loads(_secret(name)).items()}
-        except (ValueError, AttributeError):
-            raise ConfigurationError("the secret of grafana_environment_secret must be a JSON object of GF_… names and values") from None
-    return load_settings(ini, environment)
+    return grafana_settings()
+
+
+def _open_database(settings: GrafanaSettings, read_only: bool) -> Database:
+    return Database(settings.database, read_only=read_only, login=database_login(settings.database))
 
 
 def _providers(candidate: SecretKeyCandidate) -> Mapping[str, Provider]:
@@ -105,10 +100,3 @@ def _kms_options() -> KmsOptions:
         role_to_assume=os.environ.get("KMS_ROLE_TO_ASSUME") or None,
         encryption_context=json.loads(os.environ.get("KMS_ENCRYPTION_CONTEXT") or "{}"),
     )
-
-
-def _secret(name: str) -> str:
-    value = parameters.get_secret(name)
-    if not isinstance(value, str):
-        raise ConfigurationError("the secret with grafana.ini must hold text, not binary")
-    return value

@@ -12,7 +12,7 @@ KMS_REQUEST = 0.03 / 10_000
 S3_PUT = 0.005 / 1000
 
 _TRANSITIONS_PER_CHUNK = 4  # map iteration, process, choice, end
-_TRANSITIONS_PER_RUN = 14
+_TRANSITIONS_PER_RUN = 30  # of a re-encrypt with one sweep, its announcements included
 _OTHER_FUNCTION_SECONDS = 10.0
 
 

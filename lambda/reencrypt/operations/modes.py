@@ -75,3 +75,14 @@ STEPS: Mapping[Mode, Steps] = MappingProxyType(
         Mode.PRUNE_DATA_KEYS: Steps(retires=True, surveys=True, removes=True, reads_values=False, by_table=False),
     }
 )
+
+
+def mode_word(given: object) -> str:
+    """The mode that an input's `given` is about, for logs, metrics and reports: `invalid` for what is none.
+
+    Only what is a mode is repeated: whatever else stands there may have been pasted by mistake.
+    """
+    if not isinstance(given, dict):
+        return "invalid"
+    mode = given.get("mode", Mode.PLAN)
+    return str(mode) if mode in list(Mode) else "invalid"

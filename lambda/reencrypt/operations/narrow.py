@@ -60,9 +60,9 @@ def narrow(request: RunInput, delivery: Delivery, workspace: Workspace) -> dict[
         database.close()
     outcome = {**outcome_of(delivery, tally, end, 0.0), "limit": None}  # what killed is found: on with the whole rest
     if poison is None:  # Grafana has deleted every row that was left
-        return keep_outcome(workspace, delivery, outcome)
+        return summary(keep_outcome(workspace, delivery, outcome))
     _judge(workspace, outcome)
-    answer = keep_outcome(workspace, delivery, outcome)
+    answer = summary(keep_outcome(workspace, delivery, outcome))
     # Last: who repeats this step must not pass over the row before it is counted, and take the next one for it.
     quarantine.keep(workspace.store, delivery.chunk["id"], poison)
     return answer

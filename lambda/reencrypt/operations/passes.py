@@ -32,6 +32,7 @@ class Pass:
     scanned_rows: int = 0
     scanned_tables: set[str] = field(default_factory=set)
     scan_seconds: float = 0.0
+    scan_deliveries: int = 0
     seconds: float = 0.0
     deliveries: int = 0
 
@@ -41,6 +42,7 @@ class Pass:
             self.scanned_rows += outcome["rows"]
             self.scanned_tables.add(outcome["group"])
             self.scan_seconds += outcome["seconds"]
+            self.scan_deliveries += 1
         else:
             self.rows[outcome["group"]] += outcome["rows"]
         self.references.update({tuple(name): count for *name, count in outcome["references"]})

@@ -137,7 +137,7 @@ def build_failure(run: str, mode: str, store: RunStore, times: Times, error: Map
 def _estimate(store: RunStore, facts: Mapping[str, Any], done: Pass, times: Times) -> dict[str, float]:
     """What a `re-encrypt` of all this takes: as much deriving as this plan did, once more for the writing, and two passes that derive little."""
     worker_seconds = (done.seconds - done.scan_seconds) * _RE_ENCRYPT_SHARE  # a plan also looks through every column, which the run does not
-    dollars = cost.estimate_usd(worker_seconds, done.deliveries * 3, len(facts["data_keys"]), times.worker_megabytes)
+    dollars = cost.estimate_usd(worker_seconds, (done.deliveries - done.scan_deliveries) * 3, len(facts["data_keys"]), times.worker_megabytes)
     return {"seconds": max(round(worker_seconds / store.get_json(PLAN)["max_concurrency"], 1), 0.1), "cost_usd": round(dollars, 6)}
 
 

@@ -78,13 +78,18 @@ class Delivery:
 
 
 def work(request: RunInput, delivery: Delivery, workspace: Workspace, out_of_time: Callable[[], bool], derive: DeriveKey) -> dict[str, Any]:
-    """Processes the chunk from its position on; returns a summary with the position reached, `done` when that is the end.
+    """`work_through`, and the summary of what became of it."""
+    return summary(work_through(request, delivery, workspace, out_of_time, derive))
+
+
+def work_through(request: RunInput, delivery: Delivery, workspace: Workspace, out_of_time: Callable[[], bool], derive: DeriveKey) -> dict[str, Any]:
+    """Processes the chunk from its position on; returns what became of that stretch: the counts, and the position reached (None: the end).
 
     Raises DatabaseError, ProviderThrottled, LeaseHeld, TooManyUnreadable; safe to repeat.
     """
-    known = workspace.store.find_json(outcome_name(delivery.phase, delivery.chunk["id"], delivery.position))
+    known: dict[str, Any] | None = workspace.store.find_json(outcome_name(delivery.phase, delivery.chunk["id"], delivery.position))
     if known is not None:
-        return summary(known)
+        return known
     started = time.monotonic()
     tally = Tally()
     writes = request.mode.writes and delivery.phase not in _READ_ONLY
@@ -171,12 +176,13 @@ def _safeguards(
     return Safeguards(workspace.pulse(), workspace.journal, delivery.chunk["id"], budget, throttle.wait, stretch)
 
 
-def keep_outcome(workspace: Workspace, delivery: Delivery, outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves what became of a stretch in the store; returns its summary, or that of the delivery that was first."""
+def keep_outcome(workspace: Workspace, delivery: Delivery, outcome: dict[str, Any]) -> dict[str, Any]:
+    """Leaves what became of a stretch in the store; returns it, or that of the delivery that was first."""
     name = outcome_name(delivery.phase, delivery.chunk["id"], delivery.position)
-    if not workspace.store.put_json(name, outcome, once=True):
-        return summary(workspace.store.get_json(name))
-    return summary(outcome)
+    if workspace.store.put_json(name, outcome, once=True):
+        return outcome
+    first: dict[str, Any] = workspace.store.get_json(name)
+    return first
 
 
 def outcome_of(delivery: Delivery, tally: Tally, position: Key | None, seconds: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli.__main__ import app
 from cli.deployment import RunResult, mode_of
-from cli.rehearse import ExitCode, Refused, exit_code, parse_inputs, prepare_output, read_secret_columns, write_report
+from cli.rehearse import ExitCode, Refused, exit_code, foreign_keys, parse_inputs, prepare_output, read_secret_columns, write_report
 from cli.screen import Screen, key_lines
 from infra.toml_text import lines
 
@@ -157,6 +157,15 @@ def test_the_reports_are_written_and_old_ones_replaced(tmp_path: Path) -> None:
     write_report(_result(status="FAILED", outcome=None), folder)
     assert not (folder / "report.json").exists()
     assert not (folder / "certificate.json").exists()
+
+
+def test_a_database_that_is_under_a_kms_key_of_aws_already_is_not_called_damaged() -> None:
+    keys = [{"provider": "awskms.prod", "readable": False}, {"provider": "secretKey.v1", "readable": False}, {"provider": "awskms.new", "readable": True}]
+    said = foreign_keys({"data_keys": keys})
+    assert said is not None
+    assert said.startswith("data keys of awskms.prod did not open: a KMS key of AWS wraps them")
+    assert foreign_keys({"data_keys": keys[1:]}) is None
+    assert foreign_keys(None) is None
 
 
 def test_the_screen_leads_with_the_outcome_and_shows_bad_news_and_aligned_counts() -> None:

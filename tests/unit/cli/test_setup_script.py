@@ -21,8 +21,7 @@ def machine(tmp_path: Path) -> Path:
         assert found
         (tmp_path / "bin" / tool).symlink_to(found)
     (tmp_path / "checkout/tools").mkdir(parents=True)
-    (tmp_path / "checkout/lambda").mkdir()
-    for name in ("tools/setup.sh", "requirements.txt", "lambda/requirements.txt", "package-lock.json"):
+    for name in ("tools/setup.sh", "requirements.lock", "package-lock.json"):
         shutil.copyfile(REPOSITORY / name, tmp_path / "checkout" / name)
     return tmp_path
 
@@ -77,7 +76,25 @@ def test_a_checkout_that_is_set_up_is_left_alone_without_a_word(machine: Path) -
         (checkout / name).write_text("#!/bin/sh\n")
         (checkout / name).chmod(0o700)
     stamps = _set_up(machine, '_hash "$root/package-lock.json" >"$root/node_modules/.set-up"; '
-                              '_hash "$root/requirements.txt" "$root/lambda/requirements.txt" >"$root/.venv/.set-up"')  # fmt: skip
+                              '_hash "$root/requirements.lock" >"$root/.venv/.set-up"')  # fmt: skip
     assert stamps.returncode == 0, stamps.stderr
     done = _set_up(machine, "setup_python && setup_node")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_runs_are_started_and_watched_without_node_and_only_a_rehearsal_needs_it(machine: Path) -> None:
+    checkout = machine / "checkout"
+    shutil.copy(REPOSITORY / "grafana-reencrypt", checkout)
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (checkout / ".venv/bin/python").write_text('#!/bin/sh\ncase "$*" in *version_info*) exit 0 ;; esac\necho "$@"\n')
+    (checkout / ".venv/bin/python").chmod(0o700)
+    assert _set_up(machine, '_hash "$root/requirements.lock" >"$root/.venv/.set-up"').returncode == 0
+
+    def command(verb: str) -> subprocess.CompletedProcess[str]:
+        script = [f"{machine}/bin/bash", f"{checkout}/grafana-reencrypt", verb, "--help"]
+        return subprocess.run(script, env={"PATH": f"{machine}/bin"}, cwd=machine, text=True, capture_output=True, check=False)
+
+    for verb in ("start", "watch", "report", "runs"):
+        assert (command(verb).returncode, command(verb).stdout) == (0, f"-P -m cli {verb} --help\n")
+    rehearsal = command("rehearse")
+    assert (rehearsal.returncode, "Node.js 20 or newer" in rehearsal.stderr) == (1, True)

@@ -75,6 +75,35 @@ def test_what_a_handler_returns_passes_and_is_logged_with_its_run(log: Log) -> N
     assert [(line["message"], line["run"], line.get("summary")) for line in log()] == [("started", "r1", None), ("done", "r1", {"rows": 3})]
 
 
+def test_every_line_of_a_worker_says_of_which_run_mode_pass_and_chunk_it_is_and_the_next_call_forgets_them(log: Log) -> None:
+    @boundary
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        logger.info("at work")
+        raise errors.DatabaseBusy("locked")
+
+    leaving(handler, {"run": "r1", "input": {"mode": "rotate"}, "phase": "sweep-2", "chunk": {"id": 7, "group": "secrets"}})
+    lines = log()
+    assert [line["message"] for line in lines] == ["started", "at work", "locked"]
+    assert {(line["run"], line["mode"], line["phase"], line["chunk"]) for line in lines} == {("r1", "rotate", "sweep-2", 7)}
+    logger.info("between")
+    assert not {"run", "mode", "phase", "chunk"} & set(log()[-1])
+
+
+@pytest.mark.parametrize("given", [{"mode": SECRET}, {"mode": [SECRET]}, SECRET, [SECRET]])
+def test_a_mode_that_is_none_is_not_repeated_in_the_log(given: object, log: Log) -> None:
+    leaving(raising(errors.InvalidInput("mode: is none")), {"run": "r1", "input": given})
+    assert {line["mode"] for line in log()} == {"invalid"}
+
+
+def test_a_function_with_a_line_of_its_own_says_only_that_and_its_errors(log: Log) -> None:
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        logger.info("chunk 12 of secrets")
+        return {}
+
+    assert boundary(handler, tells=False)(EVENT, None) == {}
+    assert [line["message"] for line in log()] == ["chunk 12 of secrets"]
+
+
 @pytest.mark.parametrize("kind", [kind for kind in leaves() if kind is not PayloadError])
 def test_each_of_our_errors_keeps_its_class_and_its_message(kind: type[ReencryptError], log: Log) -> None:
     left = leaving(raising(kind("[security] secret_key is wrong")))
