@@ -128,7 +128,7 @@ def _mariadb(folder: Path, port: int, *, tls: bool) -> Iterator[sa.URL]:
     with _running([binary("mariadbd", "mysqld"), "--no-defaults", *options], folder / "server.log", root, signal.SIGKILL):
         # The account of the golden databases' grafana.ini: an empty password would not override theirs.
         execute(root, "CREATE USER grafana@'127.0.0.1' IDENTIFIED BY 'grafana'")
-        execute(root, "GRANT ALL PRIVILEGES ON *.* TO grafana@'127.0.0.1'")
+        execute(root, "GRANT ALL PRIVILEGES ON *.* TO grafana@'127.0.0.1' WITH GRANT OPTION")
         yield root.set(username="grafana", password="grafana")
 
 
