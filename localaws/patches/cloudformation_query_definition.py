@@ -2,6 +2,7 @@
 
 MiniStack 1.5.33 refuses a template with one ("Unrecognized resource types"). Nothing reads saved queries here, so they get an id and are not kept.
 """
+
 import uuid
 
 from ministack.services.cloudformation import provisioners

@@ -2,6 +2,7 @@
 
 AWS draws key ids, and so does MiniStack. A rehearsal needs the very keys that a grafana.ini names: a UUID, or `mrk-` and 32 digits.
 """
+
 from ministack.services import kms
 
 TAG = "localaws:key-id"
@@ -19,7 +20,7 @@ def apply():
         answer = handle0(data)
         if answer[0] != 200:
             return answer
-        drawn = next(reversed(list(kms._keys)))     # the handler runs to its end without a switch: the last key is this one
+        drawn = next(reversed(list(kms._keys)))  # the handler runs to its end without a switch: the last key is this one
         record = kms._keys[drawn]
         del kms._keys[drawn]
         record.update(KeyId=wanted, Arn=kms._arn(wanted))

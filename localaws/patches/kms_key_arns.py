@@ -4,6 +4,7 @@ AWS checks kms: actions against the ARN of the key, whatever names it in the req
 key or alias ARN of another account; then both that key's policy and the caller's must allow. MiniStack 1.5.33 checks an alias's ARN, so a
 policy that names the key denies a request by alias, and answers NotFoundException for any other account.
 """
+
 import json
 
 from ministack.core import iam_actions
@@ -22,7 +23,7 @@ def origin(record):
 
 def key_of_ciphertext(raw):
     """The record of the key that the ciphertext `raw` names, in any account of this region; None if there is none."""
-    key_id, where = raw[:36].decode("latin-1"), raw[36:36 + ORIGIN_BYTES].rstrip(b"\0").decode("latin-1")
+    key_id, where = raw[:36].decode("latin-1"), raw[36 : 36 + ORIGIN_BYTES].rstrip(b"\0").decode("latin-1")
     return kms._keys.get_scoped(where[:12], get_region(), key_id) if where[12:] == get_region() else None
 
 

@@ -5,6 +5,7 @@ Here: AES-256-GCM with the encryption context as additional data; IncorrectKeyEx
 damaged ciphertext or another context; ReEncrypt checked as kms:ReEncryptFrom on the source key and kms:ReEncryptTo on the destination.
 The ciphertext keeps MiniStack's 36-byte key-id prefix; after it stand the key's account and region, so that equal ids in two accounts differ.
 """
+
 import base64
 import json
 import os
@@ -18,7 +19,7 @@ from ministack.services import kms
 
 from .kms_key_arns import ORIGIN_BYTES, key_of_ciphertext, origin
 
-_PREFIX = 36 + ORIGIN_BYTES     # key id, then account and region
+_PREFIX = 36 + ORIGIN_BYTES  # key id, then account and region
 
 
 def _error(code, message=""):
@@ -57,7 +58,7 @@ def _open(blob, key_id, context):
     if state := kms._check_key_state(own):
         return None, None, state
     try:
-        return own, _cipher(own).decrypt(raw[_PREFIX:_PREFIX + 12], raw[_PREFIX + 12:], _context(context)), None
+        return own, _cipher(own).decrypt(raw[_PREFIX : _PREFIX + 12], raw[_PREFIX + 12 :], _context(context)), None
     except InvalidTag:
         return None, None, _error("InvalidCiphertextException")
 
@@ -71,9 +72,15 @@ def _re_encrypt(data, headers):
         return _error("NotFoundException", f"Key '{data['DestinationKeyId']}' does not exist")
     if app.AUTH and iam_evaluator.enforce(extract_access_key_id(headers), "kms:ReEncryptTo", "kms", extract_region(headers), target["Arn"]):
         return _error("AccessDeniedException", f"not authorized to perform: kms:ReEncryptTo on resource: {target['Arn']}")
-    return kms._check_key_state(target) or kms.json_response({
-        "CiphertextBlob": _seal(target, plaintext, data.get("DestinationEncryptionContext")), "SourceKeyId": source["Arn"],
-        "KeyId": target["Arn"], "SourceEncryptionAlgorithm": "SYMMETRIC_DEFAULT", "DestinationEncryptionAlgorithm": "SYMMETRIC_DEFAULT"})
+    return kms._check_key_state(target) or kms.json_response(
+        {
+            "CiphertextBlob": _seal(target, plaintext, data.get("DestinationEncryptionContext")),
+            "SourceKeyId": source["Arn"],
+            "KeyId": target["Arn"],
+            "SourceEncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+            "DestinationEncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+        }
+    )
 
 
 def _generate_data_key(data, with_plaintext):
@@ -94,19 +101,20 @@ def apply():
             return encrypt0(data)
         plaintext = base64.b64decode(data["Plaintext"])
         if not 1 <= len(plaintext) <= 4096:
-            return _error("ValidationException", "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: "
-                                                 "Member must have length between 1 and 4096")
-        return kms._check_key_state(record) or kms.json_response({
-            "KeyId": record["Arn"], "CiphertextBlob": _seal(record, plaintext, data.get("EncryptionContext")),
-            "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"})
+            return _error(
+                "ValidationException",
+                "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length between 1 and 4096",
+            )
+        return kms._check_key_state(record) or kms.json_response(
+            {"KeyId": record["Arn"], "CiphertextBlob": _seal(record, plaintext, data.get("EncryptionContext")), "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}
+        )
 
     def decrypt(data):
         record = kms._resolve_key(data.get("KeyId") or "")
         if record is not None and not _is_symmetric(record):
             return decrypt0(data)
         own, plaintext, error = _open(data["CiphertextBlob"], data.get("KeyId"), data.get("EncryptionContext"))
-        return error or kms.json_response({"KeyId": own["Arn"], "Plaintext": base64.b64encode(plaintext).decode(),
-                                           "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"})
+        return error or kms.json_response({"KeyId": own["Arn"], "Plaintext": base64.b64encode(plaintext).decode(), "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"})
 
     async def handle_request(method, path, headers, body, query_params):
         operation = headers.get("x-amz-target", "").rsplit(".", 1)[-1]

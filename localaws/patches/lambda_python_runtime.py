@@ -3,8 +3,9 @@
 MiniStack 1.5.33's own Python worker reports every exception as `Runtime.HandlerError`, so Retry and Catch by class never match, and it
 shares the emulator's site-packages, so a package missing from the bundle is not noticed. Here python* functions take MiniStack's
 `provided.*` path (the real Runtime API over HTTP), whose bootstrap starts `python -S -m awslambdaric` in a clean environment.
-LOCAL_LAMBDA_RUNTIME names the folder that holds requirements-runtime.txt's packages.
+LOCAL_LAMBDA_RUNTIME names the folder that holds requirements-runtime.lock's packages.
 """
+
 import os
 import sys
 from pathlib import Path
@@ -33,14 +34,19 @@ def apply():
     def worker_env(config, folder, port):
         if "_python" not in config:
             return env0(config, folder, port)
-        env = {name: value for name, value in env0(config, folder, port).items()
-               if name in _HOST_VARIABLES or os.environ.get(name) != value}
+        env = {name: value for name, value in env0(config, folder, port).items() if name in _HOST_VARIABLES or os.environ.get(name) != value}
         scheme = "https" if tls.use_ssl_enabled() else "http"
         env.setdefault("AWS_ENDPOINT_URL", f"{scheme}://127.0.0.1:{os.environ.get('GATEWAY_PORT', '4566')}")
         if tls.use_ssl_enabled():
             tls.trust_gateway_cert(env)
-        env.update(_LOCAL_PYTHON=sys.executable, _HANDLER=config["Handler"], LAMBDA_TASK_ROOT=folder, PYTHONPATH=f"{folder}:{packages}",
-                   PYTHONDONTWRITEBYTECODE="1", AWS_EXECUTION_ENV=f"AWS_Lambda_{config['_python']}")
+        env.update(
+            _LOCAL_PYTHON=sys.executable,
+            _HANDLER=config["Handler"],
+            LAMBDA_TASK_ROOT=folder,
+            PYTHONPATH=f"{folder}:{packages}",
+            PYTHONDONTWRITEBYTECODE="1",
+            AWS_EXECUTION_ENV=f"AWS_Lambda_{config['_python']}",
+        )
         return env
 
     def warm(function, event, request_id):

@@ -4,6 +4,7 @@ MiniStack 1.5.33 reads none of these fields: it silently runs up to 64 children 
 instead of writing them to S3. Here the paths are resolved against the state's input, and the result files and manifest.json have AWS's
 shape; they are written when the Map Run fails too.
 """
+
 import json
 
 from ministack.services import s3
@@ -25,11 +26,22 @@ def _write_results(writer, run_arn, effective, context):
         return {"Key": key, "Size": len(body)}
 
     for status in ("SUCCEEDED", "FAILED"):
-        children = [{"ExecutionArn": c["executionArn"], "Name": c["name"], "StateMachineArn": c["stateMachineArn"], "Status": status,
-                     "StartDate": c["startDate"], "StopDate": c["stopDate"], "Input": c["input"], "InputDetails": {"Included": True},
-                     "RedriveCount": 0, **({"Output": c["output"], "OutputDetails": {"Included": True}} if status == "SUCCEEDED"
-                                           else {"Error": c["error"], "Cause": c["cause"]})}
-                    for c in list(sfn._executions.values()) if c.get("mapRunArn") == run_arn and c["status"] == status]
+        children = [
+            {
+                "ExecutionArn": c["executionArn"],
+                "Name": c["name"],
+                "StateMachineArn": c["stateMachineArn"],
+                "Status": status,
+                "StartDate": c["startDate"],
+                "StopDate": c["stopDate"],
+                "Input": c["input"],
+                "InputDetails": {"Included": True},
+                "RedriveCount": 0,
+                **({"Output": c["output"], "OutputDetails": {"Included": True}} if status == "SUCCEEDED" else {"Error": c["error"], "Cause": c["cause"]}),
+            }
+            for c in list(sfn._executions.values())
+            if c.get("mapRunArn") == run_arn and c["status"] == status
+        ]
         if children:
             files[status].append(put(f"{prefix}/{status}_0.json", children))
     put(f"{prefix}/manifest.json", {"DestinationBucket": bucket, "MapRunArn": run_arn, "ResultFiles": files})

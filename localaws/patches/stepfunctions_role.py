@@ -4,6 +4,7 @@ MiniStack 1.5.33 (AUTH=true) checks requests over HTTP only; a state machine's c
 machine that may not invoke its functions passes. Here the integrations in `_INTEGRATIONS`, the ItemReader and the ResultWriter are checked
 against the role in the state machine's `roleArn`.
 """
+
 import contextvars
 
 from ministack import app
@@ -22,12 +23,20 @@ def _check(action, resource, error):
         return
     name = role["stateMachineArn"].rsplit(":", 1)[-1]
     # MiniStack's own session for a function's role; the function named here need not exist.
-    session = lambda_runtime.execution_credentials({
-        "Role": role["roleArn"], "FunctionName": name, "FunctionArn": f"arn:aws:lambda:{get_region()}:{get_account_id()}:function:{name}"})
+    session = lambda_runtime.execution_credentials(
+        {"Role": role["roleArn"], "FunctionName": name, "FunctionArn": f"arn:aws:lambda:{get_region()}:{get_account_id()}:function:{name}"}
+    )
     principal = iam_evaluator.resolve_principal(session["AWS_ACCESS_KEY_ID"], get_account_id())
-    context = iam_evaluator.EvalContext(principal_arn=principal.arn, principal_type=principal.type, principal_account=principal.account,
-                                        action=action, resource_arn=resource, region=get_region(), service_context={"aws:tagkeys": None},
-                                        principal_keys=principal.keys)
+    context = iam_evaluator.EvalContext(
+        principal_arn=principal.arn,
+        principal_type=principal.type,
+        principal_account=principal.account,
+        action=action,
+        resource_arn=resource,
+        region=get_region(),
+        service_context={"aws:tagkeys": None},
+        principal_keys=principal.keys,
+    )
     if iam_evaluator.evaluate(context, principal.policies, *principal.limits).decision != "Allow":
         raise sfn._ExecutionError(error, f"User: {principal.arn} is not authorized to perform: {action} on resource: {resource}")
 
@@ -37,7 +46,7 @@ def apply():
     map0, text0, put0 = sfn._run_distributed_map, sfn._s3_object_text, s3._put_object
 
     def as_role(execution):
-        arn = execution["stateMachineArn"].split("/")[0]        # a child execution's machine is MACHINE/LABEL
+        arn = execution["stateMachineArn"].split("/")[0]  # a child execution's machine is MACHINE/LABEL
         machine = sfn._state_machines.get(":".join(arn.split(":")[:7]))
         return _role.set(machine)
 
@@ -50,6 +59,7 @@ def apply():
 
     def call_lambda(reference, event):
         from ministack.services import lambda_svc
+
         _, config, _ = lambda_svc._get_func_record_for_ref(reference)
         if config:
             _check("lambda:InvokeFunction", config["FunctionArn"], "Lambda.AWSLambdaException")

@@ -147,7 +147,6 @@ def test_windows_are_bounded_by_rows_and_by_bytes_and_cover_every_row_once(datab
     assert seen == [number * 3 for number in range(1, 26)]
     assert database.tail(secrets, 5) == (60,)
     assert database.tail(secrets, 25) is None
-    assert database.count(secrets) == 25
 
 
 def test_a_value_that_the_server_refuses_does_not_take_others_with_it(database: Database, empty_database: EmptyDatabase) -> None:

@@ -382,9 +382,7 @@ def test_all_that_is_restored_is_readable(golden_database: GoldenDatabase, tmp_p
 
 
 @EACH_ENGINE
-def test_an_old_text_that_holds_another_secret_than_the_one_that_stands_there_is_not_put_back(
-    golden_database: GoldenDatabase, tmp_path: Path
-) -> None:
+def test_an_old_text_that_holds_another_secret_than_the_one_that_stands_there_is_not_put_back(golden_database: GoldenDatabase, tmp_path: Path) -> None:
     """CFB does not authenticate: under a wrong key a short secret may well decrypt to text. Here two entries of a journal have changed places."""
     run = LocalRun(golden_database.settings(), tmp_path)
     run.run("re-encrypt", providerReady=True, tables=["user_auth"], settleSeconds=0)

@@ -18,6 +18,7 @@ import pytest
 import reencrypt
 from reencrypt.database.connect import create_engine
 from reencrypt.database.database import Database, Row, Swap
+from reencrypt.database.login import Credentials
 from reencrypt.grafana import cipher, payload
 from reencrypt.grafana.data_keys import DataKey
 from reencrypt.grafana.environment import Environment
@@ -72,7 +73,7 @@ def holders(folder: Path) -> Iterator[object]:
     manager.data_key("default", "key1")
     yield from (manager, ManagerSealer("default", "key1", BYTES[:16], lambda password, salt: BYTES))
     yield from (SecretKeySealer(TEXT.encode(), lambda password, salt: BYTES), SecretKeys(TEXT.encode(), b"new"))
-    yield ManagerSecretKeyProvider("secret_key.v1", TEXT)
+    yield from (ManagerSecretKeyProvider("secret_key.v1", TEXT), Credentials("grafana", TEXT))
     yield from (Rewrapped(BYTES, How.RE_ENCRYPT), Wrapped("secretKey.v1", BYTES, "unwrap and wrap"), Witness(secret_columns()[0], parsed))
     yield from (Sample(secret_columns()[0], parsed), Trust(key, frozenset(), 1), UnderDataKey(ring, frozenset(), sealer), Reading(BYTES, current=True))
     yield from (Unwrapper([data_key], {provider.name: provider}), AwsKmsProvider(section, KmsOptions()))

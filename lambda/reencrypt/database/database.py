@@ -161,20 +161,12 @@ class Database(DataKeys):
             Engine.MYSQL: "SELECT VERSION()",
             Engine.POSTGRESQL: "SHOW server_version",
         }
-        text = str(
-            self._patiently("asking the server's version", lambda connection: connection.exec_driver_sql(statement[self.engine]).scalar())
-        )
+        text = str(self._patiently("asking the server's version", lambda connection: connection.exec_driver_sql(statement[self.engine]).scalar()))
         if self.engine is Engine.MYSQL:
             return f"MariaDB {text.partition('-')[0]}" if "mariadb" in text.lower() else f"MySQL {text}"
         return f"PostgreSQL {text.partition(' ')[0]}" if self.engine is Engine.POSTGRESQL else text
 
-    def count(self, group: ColumnGroup) -> int:
-        """The rows of `group`."""
-        return int(self._all(f"counting {group.table}", *self._statements(group).count())[0][0])
-
-    def window(
-        self, group: ColumnGroup, after: Key | None, through: Key | None, rows: int, size: int, without: Sequence[Key] = ()
-    ) -> Window:
+    def window(self, group: ColumnGroup, after: Key | None, through: Key | None, rows: int, size: int, without: Sequence[Key] = ()) -> Window:
         """The next stretch of at most `rows` rows and `size` bytes (one row at least) of the range after < key <= through.
 
         Rows of the keys in `without` are passed over; no value is read.

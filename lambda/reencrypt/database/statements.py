@@ -75,11 +75,6 @@ class Statements:
         condition, parameters = self._key_is(key)
         return f"SELECT {present} FROM {self._table} WHERE {condition}", parameters  # noqa: S608
 
-    def count(self) -> tuple[str, list[object]]:
-        """How many rows the group has."""
-        condition, parameters = self._range(None, None)
-        return f"SELECT COUNT(*) FROM {self._table}{condition}", parameters  # noqa: S608
-
     def swap(self, columns: Sequence[int], rows: Sequence[SwapRow]) -> tuple[str, list[object]]:
         """Puts new bytes where the old ones still are: (key, old, new, storage classes) for each row, by index into the group's columns.
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from reencrypt.grafana.secret_columns import System
 
+SECRET_KEY_PROVIDER = "secretKey.v1"  # noqa: S105  (the name of the provider that wraps by secret_key itself)
 DATA_KEY_BYTES = 16
 SCOPE = "root"
 MAXIMUM_PROVIDER_LENGTH = 50
@@ -81,4 +82,4 @@ def from_text(text: bytes) -> DataKey:
 
 def normalise_provider(name: str) -> str:
     """Grafana's spelling of a provider id: 8.3 wrote `secretKey` for `secretKey.v1`; nothing else is normalised."""
-    return "secretKey.v1" if name == "secretKey" else name
+    return SECRET_KEY_PROVIDER if name == "secretKey" else name

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reencrypt.errors import ConfigurationError
 from reencrypt.grafana import database_settings, manager_settings, provider_settings
-from reencrypt.grafana.data_keys import MAXIMUM_PROVIDER_LENGTH, normalise_provider
+from reencrypt.grafana.data_keys import MAXIMUM_PROVIDER_LENGTH, SECRET_KEY_PROVIDER, normalise_provider
 from reencrypt.grafana.database_settings import DatabaseSettings
 from reencrypt.grafana.durations import parse_duration
 from reencrypt.grafana.environment import Environment, ReadFile, has_expander, variable
@@ -24,7 +24,6 @@ from reencrypt.grafana.provider_settings import DEFAULT_SECRET_KEY, KmsSection, 
 
 __all__ = ["DEFAULT_SECRET_KEY", "DatabaseSettings", "GrafanaSettings", "KmsSection", "ManagerSettings", "SecretKeyCandidate", "load_settings"]
 
-SECRET_KEY_PROVIDER = "secretKey.v1"  # noqa: S105  (a provider's name)
 _ENCRYPTION = provider_settings.GRAFANA_SECTIONS
 _NO_ENVIRONMENT: Mapping[str, str] = {}
 

@@ -129,9 +129,7 @@ def notes(request: RunInput, totals: Mapping[str, int], left: int, facts: Mappin
     if request.mode.writes and not facts["journal"]:
         found.append("there is no undo journal of this run (journal_days = 0): only a backup brings the old values back")
     if totals[Outcome.PLAINTEXT]:
-        found.append(
-            f"plaintext where a payload belongs, left alone and listed by place: {_many(totals[Outcome.PLAINTEXT])}"
-        )
+        found.append(f"plaintext where a payload belongs, left alone and listed by place: {_many(totals[Outcome.PLAINTEXT])}")
     if before.get(SECRET_KEY) and request.mode not in (Mode.ROLLBACK, Mode.ROTATE_SECRET_KEY):
         found.append(
             f"encrypted directly under secret_key, without a data key, when the run began: {_many(before[SECRET_KEY])} "
@@ -164,17 +162,13 @@ def next_steps(report: Mapping[str, Any], provider_ready: bool) -> list[str]:
     """What a person should do now, most urgent first."""
     steps = []
     if report["unreadable"]:
-        steps.append(
-            "Look at each unreadable value below: its reason says what to do. Enter the secret anew in Grafana where it cannot be recovered."
-        )
+        steps.append("Look at each unreadable value below: its reason says what to do. Enter the secret anew in Grafana where it cannot be recovered.")
     if report["outcome"] == "nothing-found":
         steps.append("Check [database] in the configuration: it may name another database than the running Grafana's.")
     if report["mode"] in (Mode.PLAN, Mode.VERIFY) and report["totals"][Outcome.RE_ENCRYPTED]:
         if report["next_input"] is not None:
             if not provider_ready:
-                steps.append(
-                    f'Make sure that the running Grafana has the provider {report["provider"]}; then add "providerReady": true to the input below.'
-                )
+                steps.append(f'Make sure that the running Grafana has the provider {report["provider"]}; then add "providerReady": true to the input below.')
             steps.append("Take a backup of the database, then start the run below.")
         if report["estimate"]:
             took, dollars = report["estimate"]["seconds"], report["estimate"]["cost_usd"]

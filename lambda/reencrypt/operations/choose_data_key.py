@@ -58,9 +58,7 @@ def _chosen(request: RunInput, workspace: Workspace, database: Database, facts: 
 
 
 class _Chooser:
-    def __init__(
-        self, database: Database, providers: Mapping[str, Provider], workspace: Workspace, distrusted: Sequence[str], *, anew: bool
-    ) -> None:
+    def __init__(self, database: Database, providers: Mapping[str, Provider], workspace: Workspace, distrusted: Sequence[str], *, anew: bool) -> None:
         self._database, self._workspace, self._distrusted, self._anew = database, workspace, distrusted, anew
         self._providers = {System.GRAFANA: providers, System.MANAGER: workspace.manager_providers()}
 
@@ -106,8 +104,6 @@ def _retire(database: Database, workspace: Workspace, chosen: Mapping[str, Any])
     """Deactivates every data key but the run's own."""
     own = {System.GRAFANA: {chosen["data_key"]}, System.MANAGER: set(chosen["manager"].values())}
     return sum(
-        database.deactivate_data_keys(
-            [row for row in database.data_keys(system) if row.active and row.name not in own[system]], workspace.now(), system
-        )
+        database.deactivate_data_keys([row for row in database.data_keys(system) if row.active and row.name not in own[system]], workspace.now(), system)
         for system in System
     )

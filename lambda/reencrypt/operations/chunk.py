@@ -98,9 +98,7 @@ def _process_page(group: ColumnGroup, rows: Iterable[Row], database: Database, p
         swap(group, rewrites, database, tally.ended)
 
 
-def _process_column(
-    group: ColumnGroup, column: SecretColumn, index: int, rewrite: Rewrite, database: Database, policy: Policy, tally: Tally
-) -> None:
+def _process_column(group: ColumnGroup, column: SecretColumn, index: int, rewrite: Rewrite, database: Database, policy: Policy, tally: Tally) -> None:
     sealed: list[tuple[SecretValue, bytes]] = []
     plaintexts: list[bytes] = []
     aim, stored = policy.aim(column.system), rewrite.stored(index)
@@ -151,9 +149,7 @@ def _put(
         refusal = Reason.TOO_LARGE_FOR_SERVER
     else:
         written = _decrypt_back(column, secret_values.read(column, new, rewrite.scope(index)), values, replaced, plaintexts, aim)
-        changes = [
-            Change(old.path, stored[slice(*old.span)], digest(new[slice(*now.span)])) for old, now in zip(replaced, written, strict=True)
-        ]
+        changes = [Change(old.path, stored[slice(*old.span)], digest(new[slice(*now.span)])) for old, now in zip(replaced, written, strict=True)]
         rewrite.put(index, new, changes)
         return
     for value in replaced:

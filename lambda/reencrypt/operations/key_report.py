@@ -37,9 +37,7 @@ def build(request: RunInput, store: RunStore, facts: Mapping[str, Any], after: P
         "removed": removed(store),
         "kms_keys": kms_keys(facts, listed),
         "unknown_ciphertext": unknown_places(looked),
-        "scan": None
-        if not looked.scanned_tables
-        else {"tables": len(looked.scanned_tables), "rows": looked.scanned_rows, "references": _references(looked)},
+        "scan": None if not looked.scanned_tables else {"tables": len(looked.scanned_tables), "rows": looked.scanned_rows, "references": _references(looked)},
     }
 
 

@@ -60,9 +60,7 @@ class Unwrapper:
             self.problems[name] = str(error)
             if not isinstance(error, DataKeyUnwrapFailed):
                 self._refusal = error
-            raise PayloadError(
-                Reason.DATA_KEY_UNREADABLE if isinstance(error, DataKeyUnwrapFailed) else Reason.PROVIDER_UNAVAILABLE
-            ) from None
+            raise PayloadError(Reason.DATA_KEY_UNREADABLE if isinstance(error, DataKeyUnwrapFailed) else Reason.PROVIDER_UNAVAILABLE) from None
 
     def kms_key(self, row: DataKey) -> str | None:
         """The ARN of the KMS key that wraps `row`, as KMS gave it when the row was unwrapped; None for other providers."""
@@ -92,9 +90,7 @@ class Unwrapper:
             raise self._refusal
 
 
-def open_ring(
-    secret_key: SecretKeyCandidate, unwrap: Unwrapper, distrusted: Collection[str] = (), derive: DeriveKey | None = None
-) -> KeyRing:
+def open_ring(secret_key: SecretKeyCandidate, unwrap: Unwrapper, distrusted: Collection[str] = (), derive: DeriveKey | None = None) -> KeyRing:
     """The key ring of one database under `secret_key`."""
     return KeyRing(secret_key.value.encode(), unwrap, distrusted, derive)
 

@@ -12,11 +12,11 @@ from typing import Any
 from reencrypt.database.database import Database
 from reencrypt.database.schema import Schema
 from reencrypt.errors import ConfigurationError, InvalidInput, WrongSecretKey
-from reencrypt.grafana.data_keys import DataKey
+from reencrypt.grafana.data_keys import SECRET_KEY_PROVIDER, DataKey
 from reencrypt.grafana.key_ring import SECRET_KEY
 from reencrypt.grafana.provider_settings import DEFAULT_SECRET_KEY
 from reencrypt.grafana.secret_columns import ALL_SYSTEMS, System, built_in, secret_columns
-from reencrypt.grafana.settings import SECRET_KEY_PROVIDER, SecretKeyCandidate
+from reencrypt.grafana.settings import SecretKeyCandidate
 from reencrypt.operations import readiness, samples, two_keys
 from reencrypt.operations.keys import Unwrapper, entry_of, key_name, open_ring, provider_of
 from reencrypt.operations.manager_providers import manager_providers
@@ -101,9 +101,7 @@ def preflight(request: RunInput, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _trust(
-    request: RunInput, workspace: Workspace, sampled: list[samples.Sample], rows: Sequence[DataKey]
-) -> tuple[samples.Trust, str | None, bool]:
+def _trust(request: RunInput, workspace: Workspace, sampled: list[samples.Sample], rows: Sequence[DataKey]) -> tuple[samples.Trust, str | None, bool]:
     """The `secret_key` in use, and in a rotation of it the old one's source and whether Grafana has written under the new one.
 
     Raises WrongSecretKey, ConfigurationError.
@@ -114,9 +112,7 @@ def _trust(
     under_secret_key = frozenset(row.name for row in rows if provider_of(row, System.GRAFANA) == SECRET_KEY_PROVIDER)
 
     def judge(candidates: Sequence[SecretKeyCandidate]) -> samples.Trust:
-        return samples.judge(
-            sampled, candidates, lambda candidate: open_ring(candidate, Unwrapper(rows, workspace.providers(candidate))), under_secret_key
-        )
+        return samples.judge(sampled, candidates, lambda candidate: open_ring(candidate, Unwrapper(rows, workspace.providers(candidate))), under_secret_key)
 
     try:
         return judge(workspace.settings.secret_keys), None, False
@@ -199,9 +195,7 @@ def _schema_notes(request: RunInput, database: Database, declared: Schema) -> li
 
 def _notes(request: RunInput, workspace: Workspace, found: _Found, provider: str) -> list[str]:
     settings, trust = workspace.settings, found.trust
-    notes = [
-        f"data key {name} cannot be unwrapped: {problem}" for unwrap in found.unwrap.values() for name, problem in unwrap.problems.items()
-    ]
+    notes = [f"data key {name} cannot be unwrapped: {problem}" for unwrap in found.unwrap.values() for name, problem in unwrap.problems.items()]
     notes += [
         f"{'secret_key' if key_id == SECRET_KEY else f'data key {key_id}'} decrypts its sampled values to garbage: they were encrypted under another "
         "secret_key, or they are damaged; values under it are left alone"

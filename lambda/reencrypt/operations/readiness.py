@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from reencrypt.database.database import Database
 from reencrypt.errors import ConfigurationError, ProviderNotReady, SafetyError
-from reencrypt.grafana.data_keys import MAXIMUM_PROVIDER_LENGTH, DataKey
+from reencrypt.grafana.data_keys import MAXIMUM_PROVIDER_LENGTH, SECRET_KEY_PROVIDER, DataKey
 from reencrypt.grafana.manager_settings import DEFAULT_PROVIDER
 from reencrypt.grafana.secret_columns import System
-from reencrypt.grafana.settings import SECRET_KEY_PROVIDER
 from reencrypt.operations.keys import Unwrapper, provider_of
 from reencrypt.operations.run_input import Mode, OnUnreadable, RunInput
 from reencrypt.operations.workspace import Workspace
@@ -39,9 +38,7 @@ def not_ready(provider: str, system: System = System.GRAFANA) -> str:
     )
 
 
-def check(
-    request: RunInput, workspace: Workspace, database: Database, rows: Rows, provider: str, unwrap: Mapping[System, Unwrapper]
-) -> None:
+def check(request: RunInput, workspace: Workspace, database: Database, rows: Rows, provider: str, unwrap: Mapping[System, Unwrapper]) -> None:
     """Raises SafetyError, ConfigurationError, ProviderNotReady or what a provider refused, naming what stands against the run."""
     steps = request.mode.steps
     if steps.data_key or request.mode is Mode.REWRAP_DATA_KEYS:
@@ -80,18 +77,14 @@ def too_old(database: Database) -> str | None:
 
 def _check_provider(request: RunInput, rows: Sequence[DataKey], provider: str, system: System) -> None:
     if len(provider) > MAXIMUM_PROVIDER_LENGTH:
-        raise ConfigurationError(
-            f"the provider id {provider} is longer than {MAXIMUM_PROVIDER_LENGTH} characters, which the column provider cannot hold"
-        )
+        raise ConfigurationError(f"the provider id {provider} is longer than {MAXIMUM_PROVIDER_LENGTH} characters, which the column provider cannot hold")
     if not is_ready(request, rows, provider, system):
         raise ProviderNotReady(not_ready(provider, system))
 
 
 def _check_rollback(request: RunInput, database: Database) -> None:
     if not database.has_labels() and request.for_version is None:
-        raise SafetyError(
-            'the database was last started by Grafana 8.x, which does not read payloads that name their algorithm: roll back with "for": "8.x"'
-        )
+        raise SafetyError('the database was last started by Grafana 8.x, which does not read payloads that name their algorithm: roll back with "for": "8.x"')
 
 
 def _check_stopped(request: RunInput, workspace: Workspace) -> None:

@@ -52,9 +52,7 @@ def references(found: Pass) -> tuple[Counter[str], Counter[str]]:
     return known, unknown
 
 
-def retirable(
-    request: RunInput, facts: Mapping[str, Any], rows: Mapping[System, Sequence[DataKey]], found: Pass, now: datetime
-) -> dict[System, list[DataKey]]:
+def retirable(request: RunInput, facts: Mapping[str, Any], rows: Mapping[System, Sequence[DataKey]], found: Pass, now: datetime) -> dict[System, list[DataKey]]:
     """The active keys that no Grafana is to write under any more.
 
     A rollback: all of Grafana's own store, unless an old Grafana could not decrypt with an inactive key. A prune: those that nothing refers to, but
@@ -104,9 +102,7 @@ def verdicts(
     return found_keys
 
 
-def _may_be_written_with(
-    request: RunInput, system: System, row: DataKey, rows: Sequence[DataKey], facts: Mapping[str, Any], now: datetime
-) -> bool:
+def _may_be_written_with(request: RunInput, system: System, row: DataKey, rows: Sequence[DataKey], facts: Mapping[str, Any], now: datetime) -> bool:
     """Whether the key is active although it should have been deactivated; an 8.x database, whose keys are never, has Grafana stopped instead."""
     if not row.active or not facts["keeps_keys_active"]:
         return row.active

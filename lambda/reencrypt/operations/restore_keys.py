@@ -21,9 +21,7 @@ from reencrypt.storage.journal import Entry, Journal, digest
 _Verdict = tuple[Outcome, Reason | None]
 
 
-def restore_keys(
-    system: System, database: Database, unwrap: Unwrapper, source: Journal, safeguards: Safeguards, now: datetime, tally: Tally
-) -> None:
+def restore_keys(system: System, database: Database, unwrap: Unwrapper, source: Journal, safeguards: Safeguards, now: datetime, tally: Tally) -> None:
     """Puts the rows back, newest changes first. In `tally` each key counts once, as a value of its table's `encrypted_data`.
 
     A row that was wrapped anew gets its old wrapping back if that still opens, to the same 16 bytes; one that was removed is added again, inactive, since
@@ -65,9 +63,7 @@ def _add(database: Database, system: System, key: DataKey) -> None:
             raise
 
 
-def _page(
-    system: System, entries: list[Entry], database: Database, unwrap: Unwrapper, safeguards: Safeguards, now: datetime
-) -> Iterator[tuple[str, _Verdict]]:
+def _page(system: System, entries: list[Entry], database: Database, unwrap: Unwrapper, safeguards: Safeguards, now: datetime) -> Iterator[tuple[str, _Verdict]]:
     """What becomes of the rows of one page, each of which stands there once. What is written over is in the journal of this run first."""
     rows = {(row.scope, row.name): row for row in database.data_keys(system)}
     changes: list[tuple[DataKey, DataKey]] = []

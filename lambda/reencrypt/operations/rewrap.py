@@ -147,4 +147,3 @@ def _anew(system: System, row: DataKey, provider: str, blob: bytes, workspace: W
     if label is not None and provider != provider_of(row, system):
         label = data_keys.label(system, provider, row.scope, workspace.now())
     return replace(row, provider=provider, encrypted_data=blob, label=label)
-

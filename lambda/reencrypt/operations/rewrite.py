@@ -70,9 +70,7 @@ class Rewrite:
 
     def parts(self) -> list[tuple[int, ...]]:
         """The columns of `new` that stand and fall together: each with its companion, whose values change in the first."""
-        return [
-            (index,) if (companion := self._companion(index)) is None else (index, companion) for index in self.changes if index in self.new
-        ]
+        return [(index,) if (companion := self._companion(index)) is None else (index, companion) for index in self.changes if index in self.new]
 
     def entries(self) -> list[Entry]:
         """What the undo journal keeps of it."""

@@ -41,9 +41,7 @@ def open_keys(workspace: Workspace, database: Database, facts: Mapping[str, Any]
     candidate = workspace.secret_key(facts["secret_key_source"])
     providers = {System.GRAFANA: workspace.providers(candidate), System.MANAGER: manager_providers(workspace, either=either)}
     rows = {system: database.data_keys(system) for system in System}
-    unwrap = {
-        system: Unwrapper(rows[system], providers[system], functools.partial(database.data_keys, system), system) for system in System
-    }
+    unwrap = {system: Unwrapper(rows[system], providers[system], functools.partial(database.data_keys, system), system) for system in System}
     ring = open_ring(candidate, unwrap[System.GRAFANA], facts["distrusted"], derive)
     return RunKeys(rows, unwrap, ring, ManagerKeyRing(unwrap[System.MANAGER].scoped, derive), derive)
 
@@ -57,9 +55,7 @@ def two_key_ring(workspace: Workspace, facts: Mapping[str, Any], unwrap: Unwrapp
     return TwoKeyRing(SecretKeys(old.value.encode(), new.value.encode()), unwrap, derive, new_in_use=facts["new_secret_key_in_use"])
 
 
-def aims(
-    request: RunInput, workspace: Workspace, keys: RunKeys, facts: Mapping[str, Any], *, writes: bool, force: bool, verifying: bool
-) -> dict[System, Aim]:
+def aims(request: RunInput, workspace: Workspace, keys: RunKeys, facts: Mapping[str, Any], *, writes: bool, force: bool, verifying: bool) -> dict[System, Aim]:
     """What the run wants of the values of each store. Raises ProviderError or ConfigurationError where the run's own data key does not open."""
     manager: Aim = Keep(keys.manager_ring)
     if request.mode is Mode.REWRAP_DATA_KEYS:

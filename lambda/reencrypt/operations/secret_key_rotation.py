@@ -20,11 +20,10 @@ from reencrypt.errors import DataKeyUnwrapFailed, PayloadError, Reason
 from reencrypt.grafana import payload as payloads
 from reencrypt.grafana import plausibility
 from reencrypt.grafana.cipher import SALT_BYTES, DeriveKey
-from reencrypt.grafana.data_keys import DATA_KEY_BYTES, DataKey
+from reencrypt.grafana.data_keys import DATA_KEY_BYTES, SECRET_KEY_PROVIDER, DataKey
 from reencrypt.grafana.key_ring import SecretKeySealer, rotation_salt
 from reencrypt.grafana.payload import Payload
 from reencrypt.grafana.secret_columns import SecretColumn, System
-from reencrypt.grafana.settings import SECRET_KEY_PROVIDER
 from reencrypt.operations.aims import Reading
 from reencrypt.operations.keys import Unwrapper, provider_of
 

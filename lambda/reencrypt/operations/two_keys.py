@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from reencrypt.errors import ConfigurationError, PayloadError, Reason, WrongSecretKey
 from reencrypt.grafana import cipher, plausibility
-from reencrypt.grafana.data_keys import DataKey
+from reencrypt.grafana.data_keys import SECRET_KEY_PROVIDER, DataKey
 from reencrypt.grafana.secret_columns import System
-from reencrypt.grafana.settings import SECRET_KEY_PROVIDER, GrafanaSettings, SecretKeyCandidate
+from reencrypt.grafana.settings import GrafanaSettings, SecretKeyCandidate
 from reencrypt.operations.keys import Unwrapper, provider_of
 from reencrypt.operations.samples import Sample, Trust
 from reencrypt.operations.secret_key_rotation import SecretKeys, Side, TwoKeyRing

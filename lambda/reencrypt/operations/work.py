@@ -166,9 +166,7 @@ def _source(run: str, workspace: Workspace) -> Journal:
     return workspace.journal.of_run(run)
 
 
-def _safeguards(
-    request: RunInput, delivery: Delivery, workspace: Workspace, database: Database, out_of_time: Callable[[], bool]
-) -> Safeguards:
+def _safeguards(request: RunInput, delivery: Delivery, workspace: Workspace, database: Database, out_of_time: Callable[[], bool]) -> Safeguards:
     # Each pass sees the same unreadable values again; the budget is spent once.
     budget = workspace.store.get_json(PLAN)["unreadable_budget"] if delivery.phase == Phase.PROCESS else None
     throttle = Throttle(database.running, request.max_load, out_of_time)

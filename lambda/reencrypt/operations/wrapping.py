@@ -9,9 +9,8 @@ from typing import Any, Protocol
 from reencrypt.errors import ConfigurationError, DataKeyUnwrapFailed, PayloadError, Reason
 from reencrypt.grafana import payload as payloads
 from reencrypt.grafana.cipher import DeriveKey
-from reencrypt.grafana.data_keys import DataKey
+from reencrypt.grafana.data_keys import SECRET_KEY_PROVIDER, DataKey
 from reencrypt.grafana.secret_columns import System
-from reencrypt.grafana.settings import SECRET_KEY_PROVIDER
 from reencrypt.operations.keys import Unwrapper, key_name, provider_of
 from reencrypt.operations.run_keys import RunKeys, two_key_ring
 from reencrypt.operations.secret_key_rotation import Side, rewrapped

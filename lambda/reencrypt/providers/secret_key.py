@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from reencrypt.errors import DataKeyUnwrapFailed, PayloadError
 from reencrypt.grafana import payload as payloads
+from reencrypt.grafana.data_keys import SECRET_KEY_PROVIDER
 from reencrypt.providers import sixteen_bytes
-
-NAME = "secretKey.v1"
 
 
 class SecretKeyProvider:
     """The provider that every Grafana has. A wrong `secret_key` unwraps to 16 bytes of garbage: the preflight's samples tell."""
 
-    name = NAME
+    name = SECRET_KEY_PROVIDER
 
     def __init__(self, secret_key: str) -> None:
         self._password = secret_key.encode()

@@ -220,9 +220,11 @@ def test_a_database_without_secrets_has_no_samples(opened: Open) -> None:
 def test_the_oldest_and_the_newest_rows_are_sampled_and_none_twice(opened: Open) -> None:
     old, middle, new = text("k1"), text("kms"), text("k2")
     rows = 3 * SAMPLE_ROWS
-    database = opened({
-        "secrets": [(n, old if n <= 5 else new if n > rows - 5 else middle if n == rows // 2 else "") for n in range(1, rows + 1)],
-    })
+    database = opened(
+        {
+            "secrets": [(n, old if n <= 5 else new if n > rows - 5 else middle if n == rows // 2 else "") for n in range(1, rows + 1)],
+        }
+    )
     taken = Counter(found.key for found in samples.take(database, database.groups()))
     assert taken == {"k1": 5, "k2": 5}
 
@@ -236,10 +238,12 @@ def test_a_small_table_is_sampled_whole_and_each_row_once(opened: Open, rows: in
 
 def test_of_one_key_and_column_only_some_values_are_sampled_but_every_key_has_its_own(opened: Open) -> None:
     common, rare = text("k1"), text("k2")
-    database = opened({
-        "secrets": [(n, rare if n == 20 else common) for n in range(1, 41)],
-        "data_source": [(1, json.dumps({f"secret{n}": base64.b64encode(stored("k1")).decode() for n in range(15)}))],
-    })
+    database = opened(
+        {
+            "secrets": [(n, rare if n == 20 else common) for n in range(1, 41)],
+            "data_source": [(1, json.dumps({f"secret{n}": base64.b64encode(stored("k1")).decode() for n in range(15)}))],
+        }
+    )
     taken = Counter((found.column.id, found.key) for found in samples.take(database, database.groups()))
     assert taken == {("secrets.value", "k1"): 10, ("secrets.value", "k2"): 1, ("data_source.secure_json_data", "k1"): 10}
 

@@ -167,9 +167,7 @@ def test_an_unknown_server_error_is_worth_another_try(kms: KMSClient, stub: Stub
     ],
     ids=["role", "own", "own, not wanted", "assumed"],
 )
-def test_a_denial_names_who_must_be_allowed_and_where(
-    values: dict[str, Any], options: KmsOptions, who: str, where: str, kms: KMSClient, stub: Stubber
-) -> None:
+def test_a_denial_names_who_must_be_allowed_and_where(values: dict[str, Any], options: KmsOptions, who: str, where: str, kms: KMSClient, stub: Stubber) -> None:
     stub.add_client_error("encrypt", "AccessDeniedException")
     with pytest.raises(KeyAccessDenied) as failure:
         AwsKmsProvider(section(**values), options, kms).wrap(DATA_KEY)
@@ -223,9 +221,7 @@ UNANSWERED: list[tuple[Exception, type[ReencryptError], str]] = [
 
 
 @pytest.mark.parametrize(("raised", "kind", "words"), UNANSWERED, ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "")
-def test_each_way_not_to_reach_kms_is_an_error_that_says_where_to_look(
-    raised: Exception, kind: type[ReencryptError], words: str, kms: KMSClient
-) -> None:
+def test_each_way_not_to_reach_kms_is_an_error_that_says_where_to_look(raised: Exception, kind: type[ReencryptError], words: str, kms: KMSClient) -> None:
     def fail(**_: Any) -> None:
         raise raised
 
@@ -361,9 +357,7 @@ def test_kms_is_called_in_the_sections_region_else_the_arns_else_the_functions(k
 
 
 @pytest.mark.parametrize(("throttled", "calls"), [(8, 9), (100, 9)], ids=["for a while", "without end"])
-def test_throttling_is_waited_out_for_some_time_and_is_an_error_then(
-    throttled: int, calls: int, aws_calls: Aws, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_throttling_is_waited_out_for_some_time_and_is_an_error_then(throttled: int, calls: int, aws_calls: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr("botocore.endpoint.time.sleep", waits.append)
     aws_calls.throttled = throttled
@@ -399,9 +393,7 @@ def _sts_error(code: str) -> bytes:
         ("ValidationError", {}, ConfigurationError, ("kms_role_to_assume", ROLE)),
     ],
 )
-def test_a_role_that_cannot_be_assumed_says_why(
-    code: str, values: dict[str, Any], kind: type[ReencryptError], words: tuple[str, ...], aws_calls: Aws
-) -> None:
+def test_a_role_that_cannot_be_assumed_says_why(code: str, values: dict[str, Any], kind: type[ReencryptError], words: tuple[str, ...], aws_calls: Aws) -> None:
     aws_calls.refusals["sts"] = (403, _sts_error(code))
     call: Callable[[bytes], bytes] = AwsKmsProvider(section(**values), KmsOptions(role_to_assume=ROLE)).unwrap
     with pytest.raises(kind) as failure:
