@@ -18,6 +18,7 @@ import pytest
 
 from cli.sample import DEFAULT_SECRET_KEY, make_sample
 from reencrypt.operations.modes import Mode
+from tests.e2e.conftest import Sample
 from tests.support import decryptor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,9 +30,9 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False)
 
 
-def rehearsals() -> list[list[str]]:
-    """The `rehearse` commands of the README and the docs."""
-    text = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
+def rehearsals(*pages: Path) -> list[list[str]]:
+    """The `rehearse` commands of `pages`."""
+    text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
     return [shlex.split(line.strip()) for line in re.findall(r"^\./grafana-reencrypt rehearse .*$", text, re.MULTILINE)]
 
 
@@ -46,29 +47,46 @@ def test_the_demo_shows_all_three_runs() -> None:
 
 
 @pytest.mark.xdist_group("commands")
-def test_the_rehearsals_of_the_readme_and_the_docs_run_as_written_and_leave_the_original_alone(tmp_path: Path) -> None:
+def test_the_rehearsals_of_the_readme_run_as_written_and_leave_the_original_alone(tmp_path: Path) -> None:
     make_sample(tmp_path / "grafana.db", rows=4)
     before = (tmp_path / "grafana.db").read_bytes()
     (tmp_path / "grafana.ini").write_text(
         f"[security]\nsecret_key = {DEFAULT_SECRET_KEY}\nencryption_provider = awskms.prod\n"
         "[security.encryption.awskms.prod]\nkey_id = 1234abcd-12ab-34cd-56ef-1234567890ab\nregion = eu-north-1\n[database]\npath = grafana.db\n"
     )
-    commands = rehearsals()
-    assert len(commands) == 4
+    commands = rehearsals(ROOT / "README.md")
+    assert len(commands) == 2
     for command in commands:
         done = run([str(ROOT / "grafana-reencrypt"), *command[1:]], tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "grafana.db").read_bytes() == before
     report = json.loads((tmp_path / "rehearsal-2" / "3-verify" / "report.json").read_text())
     assert (report["outcome"], report["provider"], report["totals"]["re_encrypted"]) == ("succeeded", "awskms.prod", 0)
-    undone = json.loads((tmp_path / "rehearsal-3" / "2-restore" / "report.json").read_text())
-    assert (undone["outcome"], undone["restored_run"]) == ("succeeded", "1-re-encrypt")
-    assert undone["totals"]["re_encrypted"] > 10
-    pruned = json.loads((tmp_path / "rehearsal-4" / "3-prune-data-keys" / "report.json").read_text())
-    assert (pruned["outcome"], len(pruned["removed"]["removed"])) == ("succeeded", 3)
-    rotated = tmp_path / "rehearsal-4" / "2-rotate"
-    certificate = json.loads((rotated / "certificate.json").read_text())
-    assert certificate["report_sha256"] == hashlib.sha256((rotated / "report.json").read_bytes()).hexdigest()
+
+
+def test_the_rehearsals_of_the_docs_do_what_their_pages_say(sample: Sample) -> None:
+    """On the shared deployment: a rehearsal's own is deployed like it, and the commands of the README are run as processes."""
+    rotate, undo = rehearsals(*PAGES[1:])
+    for command in (undo, rotate):
+        assert command[:2] == ["./grafana-reencrypt", "rehearse"]
+        assert set(command[2::2]) == {"--grafana-ini", "--output", "--input"}
+    names: dict[str, str] = {}
+    reports: dict[str, dict[str, Any]] = {}
+    for command in (undo, rotate):
+        inputs = [text for option, text in zip(command[2::2], command[3::2], strict=True) if option == "--input"]
+        for number, text in enumerate(inputs, 1):
+            request = json.loads(text)
+            name = f"{number}-{request['mode']}"  # as a rehearsal calls it
+            if "run" in request:
+                request["run"] = names[request["run"]]
+            result = sample.deployed.run(request)
+            assert result.ended_well, result.headline
+            names[name], reports[name] = result.run, dict(result.report or {})
+            if name == "2-rotate":
+                certificate = json.loads(result.files["certificate.json"])
+                assert certificate["report_sha256"] == hashlib.sha256(result.files["report.json"].encode()).hexdigest()
+    assert reports["2-restore"]["totals"]["re_encrypted"] > 10
+    assert len(reports["3-prune-data-keys"]["removed"]["removed"]) > 1
 
 
 EVERY_MODE: list[dict[str, Any]] = [

@@ -181,18 +181,6 @@ def test_a_second_run_that_writes_ends_at_once_and_leaves_the_lease_of_the_first
     assert "Item" not in table.get_item(TableName=name, Key={"pk": {"S": "run"}})
 
 
-def test_a_failed_run_notifies(sample: Sample) -> None:
-    sqs, sns = sample.deployed.client("sqs"), sample.deployed.client("sns")
-    queue = sqs.create_queue(QueueName=f"notified-{time.time_ns()}")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    allow = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allow]})})
-    sns.subscribe(TopicArn=sample.deployed.outputs["TopicArn"], Protocol="sqs", Endpoint=arn)
-    sample.deployed.run({"mode": "nonsense"})
-    messages = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5, MaxNumberOfMessages=10).get("Messages", [])
-    assert any("failed: mode: " in message["Body"] for message in messages)
-
-
 def test_unreadable_values_fail_the_run_unless_the_input_allows_them(sample: Sample) -> None:
     with engine(sample.path).begin() as connection:
         connection.exec_driver_sql("UPDATE secrets SET value = substr(value, 1, 40) WHERE id = 1")
@@ -206,7 +194,7 @@ def test_unreadable_values_fail_the_run_unless_the_input_allows_them(sample: Sam
     assert allowed.report["outcome"] == "succeeded-with-unreadable"
 
 
-@pytest.mark.parametrize("name", ["12.4.0-sqlite", "12.4.0-mysql", "12.4.0-postgres"])
+@pytest.mark.parametrize("name", ["12.4.0-sqlite", "12.4.0-postgres"])  # MariaDB: test_second_installation.py
 def test_the_deployed_stack_re_encrypts_what_the_real_grafana_wrote(deployed: Rehearsal, tmp_path: Path, name: str) -> None:
     golden.require(name)
     kind = golden.engine_of(name)
@@ -248,15 +236,6 @@ def test_what_grafana_puts_back_under_an_old_key_while_the_run_settles_is_swept(
     assert [(sweep["sweep"], sweep["moved"]) for sweep in report["sweeps"]] == [(1, 1), (2, 0)]
     assert report["totals"]["re_encrypted"] == len(sample.secrets)
     assert_readable_under(sample, PROVIDER)
-
-
-def test_a_second_start_while_a_run_settles_names_the_running_execution(sample: Sample) -> None:
-    execution = sample.deployed.start({**READY, "settleSeconds": 5000})
-    sample.wait_for_state(execution, "Settle")
-    [item] = sample.deployed.client("dynamodb").scan(TableName=sample.deployed.outputs["LeaseTableName"])["Items"]
-    assert int(item["expires"]["N"]) > time.time() + 5000, "the lease outlasts the wait, though no worker renews it"
-    assert execution in failed_with(sample.deployed.run(READY), "LeaseHeld")["message"]
-    assert _report_of(sample.deployed, execution)["outcome"] == "succeeded"
 
 
 def test_restore_puts_back_what_a_run_has_written_and_leaves_alone_what_grafana_wrote_since(sample: Sample) -> None:

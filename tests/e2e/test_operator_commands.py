@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ def test_a_second_start_while_a_run_goes_on_is_refused_by_the_lease_and_ctrl_c_l
     assert code == ExitCode.ENDED_WELL, errors
     first: dict[str, Any] = json.loads(output)
     sample.wait_for_state(first["execution"], "Settle")
+    [item] = sample.deployed.client("dynamodb").scan(TableName=sample.deployed.outputs["LeaseTableName"])["Items"]
+    assert int(item["expires"]["N"]) > time.time() + 5000, "the lease outlasts the wait, though no worker renews it"
     watching = operator.process("watch", first["run"])
     assert watching.stdout is not None
     assert any("Settle" in line for line in iter(watching.stdout.readline, ""))
