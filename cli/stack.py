@@ -5,6 +5,7 @@ The stack's outputs say where its state machine and its run bucket are; nothing 
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -96,7 +97,9 @@ class Stack:
 
 def find_stack(name: str, region: str | None, profile: str | None, *, session: Any = None, patience: Patience | None = None) -> Stack:
     """The deployed stack `name`. Raises CannotGoOn where there is none, or it is another product's; whatever boto3 raises for the rest."""
-    session, patience = session or boto3.Session(profile_name=profile, region_name=region), patience or Patience()
+    # boto3 itself reads AWS_DEFAULT_REGION only; every other SDK, the CDK and the AWS CLI know AWS_REGION.
+    session = session or boto3.Session(profile_name=profile, region_name=region or os.environ.get("AWS_REGION") or None)
+    patience = patience or Patience()
     formation = session.client("cloudformation", config=_CONFIG)
     where = formation.meta.region_name
     try:

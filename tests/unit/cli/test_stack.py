@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import NoRegionError
 
 from cli.exit_codes import CannotGoOn
 from cli.stack import find_stack
@@ -41,3 +42,21 @@ def test_a_stack_from_before_an_output_is_still_of_use(world: World) -> None:
     del world.outputs["WorkerMegabytes"]
     stack = find_stack("grafana", None, None)
     assert (stack.worker_megabytes, stack.declared_tables) == (None, frozenset())
+
+
+def test_the_region_comes_from_the_option_then_from_aws_region_which_boto3_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def session(profile_name: str | None, region_name: str | None) -> None:
+        asked.append(region_name)
+        raise NoRegionError
+
+    monkeypatch.setattr("cli.stack.boto3.Session", session)
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    for region in (None, "eu-west-1"):
+        with pytest.raises(NoRegionError):
+            find_stack("grafana", region, None)
+    monkeypatch.delenv("AWS_REGION")
+    with pytest.raises(NoRegionError):
+        find_stack("grafana", None, None)
+    assert asked == ["eu-north-1", "eu-west-1", None], "without either it is boto3's to find"
