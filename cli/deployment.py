@@ -209,8 +209,7 @@ class Rehearsal:
             "grafana_ini_secret": INI_SECRET,
             "grafana_environment_secret": ENVIRONMENT_SECRET,
             "kms_key_arns": sorted({key.arn for key in self._keys}),
-            "architecture": _architecture(),
-            "lambda_python": f"{sys.version_info.major}.{sys.version_info.minor}",
+            **this_machine(),
             "removal": "destroy",
         } | self._settings
         path = self.aws.folder / "deployment.toml"
@@ -264,6 +263,7 @@ def _map_counts(sfn: Any, execution: str, state: str) -> Progress | None:
     return None
 
 
-def _architecture() -> str:
-    """Lambda's name of this machine's architecture. (infra/bundling.py has it too, but importing that starts Node.)"""
-    return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
+def this_machine() -> dict[str, str]:
+    """The settings by which functions run here: this machine's architecture (infra/bundling.py has it too, but importing that starts Node), this Python."""
+    architecture = "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
+    return {"architecture": architecture, "lambda_python": f"{sys.version_info.major}.{sys.version_info.minor}"}

@@ -104,16 +104,13 @@ def _endpoints(scope: Construct, given: VpcSettings, vpc: ec2.IVpc, groups: list
 
     Without endpoint policies: whoever else is in the VPC uses an endpoint too, and what our functions may do stands in their roles.
     """
-    region = cdk.Stack.of(scope).region
+
+    def make(name: str, kind: str, **properties: Any) -> None:
+        service = f"com.amazonaws.{cdk.Stack.of(scope).region}.{name}"
+        ec2.CfnVPCEndpoint(scope, f"Endpoint{name.title()}", vpc_id=vpc.vpc_id, service_name=service, vpc_endpoint_type=kind, **properties)
+
     for name in given.gateways:
-        ec2.CfnVPCEndpoint(
-            scope,
-            f"Endpoint{name.title()}",
-            vpc_id=vpc.vpc_id,
-            service_name=f"com.amazonaws.{region}.{name}",
-            vpc_endpoint_type="Gateway",
-            route_table_ids=list(given.route_table_ids),
-        )
+        make(name, "Gateway", route_table_ids=list(given.route_table_ids))
     if not given.interfaces:
         return None
     group = ec2.SecurityGroup(scope, "EndpointsGroup", vpc=vpc, description="VPC endpoints of grafana-reencrypt", allow_all_outbound=False)
@@ -121,12 +118,9 @@ def _endpoints(scope: Construct, given: VpcSettings, vpc: ec2.IVpc, groups: list
         group.add_ingress_rule(source, ec2.Port.tcp(HTTPS), "Functions of grafana-reencrypt")
     a_subnet_per_zone = dict(zip(reversed(given.availability_zones), reversed(given.subnet_ids), strict=True))  # an endpoint takes one of each zone
     for name in given.interfaces:
-        ec2.CfnVPCEndpoint(
-            scope,
-            f"Endpoint{name.title()}",
-            vpc_id=vpc.vpc_id,
-            service_name=f"com.amazonaws.{region}.{name}",
-            vpc_endpoint_type="Interface",
+        make(
+            name,
+            "Interface",
             private_dns_enabled=True,  # the SDK calls each service by its usual name
             subnet_ids=sorted(a_subnet_per_zone.values()),
             security_group_ids=[group.security_group_id],

@@ -7,13 +7,14 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cli.deployment import Rehearsal
 from cli.sample import DEFAULT_SECRET_KEY, ExpectedValue, make_sample
+from tests.support import decryptor, golden
 
 PROVIDER = "awskms.example-encryption-key"
 INI = """\
@@ -52,6 +53,22 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     ini = INI.format(secret_key=DEFAULT_SECRET_KEY, provider=PROVIDER, path=folder / "none.db") + SECOND_SECTION
     with Rehearsal(ini, folder / "local", settings={"schedule": [SCHEDULE]}, wait_scale=0.002) as rehearsal:
         yield rehearsal
+
+
+def assert_golden_under(database: golden.GoldenDatabase, unwrap: Callable[[bytes], bytes]) -> None:
+    """Every value that the real Grafana wrote, read by the independent decryptor, under an active data key of PROVIDER, which `unwrap` opens.
+
+    Without those of the secrets manager, which has providers of its own; alert notifications stay directly under secret_key.
+    """
+    reader = decryptor.Reader(database.engine, database.expected["secret_key"], {PROVIDER: unwrap})
+    for entry in database.expected["values"]:
+        if entry["form"] == "split-gcm":
+            continue
+        found = reader.read(entry)
+        assert decryptor.matches(entry, found.plaintext), (entry["table"], entry["pk"], entry["path"])
+        if entry["table"] != "alert_notification":
+            assert found.key_id is not None
+            assert reader.rows[found.key_id][::2] == (PROVIDER, True)
 
 
 class Sample:

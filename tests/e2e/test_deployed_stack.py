@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from cli.deployment import Rehearsal, RunResult
 from cli.sample import DEFAULT_SECRET_KEY
-from tests.e2e.conftest import INI, PROVIDER, SECOND_PROVIDER, Sample
+from tests.e2e.conftest import INI, PROVIDER, SECOND_PROVIDER, Sample, assert_golden_under
 from tests.support import decryptor, golden, servers, snapshot
 
 READY = {"mode": "re-encrypt", "providerReady": True, "settleSeconds": 0}
@@ -213,14 +213,7 @@ def _run_golden(deployed: Rehearsal, database: golden.GoldenDatabase) -> None:
     for request in (READY, {"mode": "verify"}):
         result = deployed.run(request)
         assert result.ended_well, result.headline
-    reader = decryptor.Reader(database.engine, database.expected["secret_key"], {PROVIDER: lambda wrapped: unwrap_by_kms(deployed, wrapped)})
-    for entry in database.expected["values"]:
-        if entry["form"] != "split-gcm":
-            found = reader.read(entry)
-            assert decryptor.matches(entry, found.plaintext), (entry["table"], entry["pk"], entry["path"])
-            if entry["table"] != "alert_notification":
-                assert found.key_id is not None
-                assert reader.rows[found.key_id][::2] == (PROVIDER, True)
+    assert_golden_under(database, lambda wrapped: unwrap_by_kms(deployed, wrapped))
 
 
 def test_what_grafana_puts_back_under_an_old_key_while_the_run_settles_is_swept(sample: Sample) -> None:

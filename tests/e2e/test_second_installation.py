@@ -7,9 +7,7 @@ docs/install.md grants it, every role has a permissions boundary. What the funct
 from __future__ import annotations
 
 import json
-import platform
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +18,12 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from cli.__main__ import app
+from cli.deployment import this_machine
 from cli.exit_codes import ExitCode
 from infra.toml_text import lines
 from localaws.aws import ACCOUNT
-from tests.e2e.conftest import PROVIDER, Sample
-from tests.support import decryptor, golden, servers, snapshot
+from tests.e2e.conftest import PROVIDER, Sample, assert_golden_under
+from tests.support import golden, servers, snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK, OTHER_ACCOUNT, KEY_REGION = "grafana-vpc", "444455556666", "eu-north-1"
@@ -69,8 +68,7 @@ def installation(sample: Sample, tmp_path: Path) -> Iterator[Installation]:
             "kms_credentials": "role",
             "kms_role_to_assume": f"arn:aws:iam::{OTHER_ACCOUNT}:role/{ROLE}",
             "permissions_boundary": f"arn:aws:iam::{ACCOUNT}:policy/{BOUNDARY}",
-            "architecture": "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64",
-            "lambda_python": f"{sys.version_info.major}.{sys.version_info.minor}",
+            **this_machine(),
             "journal_days": 3,
             "tags": {"team": "observability"},
             "grafana_environment": {"GF_SECURITY_SECRET_KEY": f"{keep_settings(deployed, database)}:secret_key::"},
@@ -143,16 +141,7 @@ def keep_settings(deployed: Any, database: golden.GoldenDatabase) -> str:
 def assert_under_the_other_accounts_key(installed: Installation) -> None:
     """Every value that the real Grafana wrote, read by the independent decryptor."""
     kms = installed.client("kms", account=OTHER_ACCOUNT, region=KEY_REGION)
-    unwrap = {PROVIDER: lambda wrapped: kms.decrypt(CiphertextBlob=wrapped)["Plaintext"]}
-    reader = decryptor.Reader(installed.database.engine, installed.database.expected["secret_key"], unwrap)
-    for entry in installed.database.expected["values"]:
-        if entry["form"] == "split-gcm":  # of the secrets manager, which has a provider of its own
-            continue
-        found = reader.read(entry)
-        assert decryptor.matches(entry, found.plaintext), (entry["table"], entry["pk"], entry["path"])
-        if entry["table"] != "alert_notification":
-            assert found.key_id is not None
-            assert reader.rows[found.key_id][::2] == (PROVIDER, True)
+    assert_golden_under(installed.database, lambda wrapped: kms.decrypt(CiphertextBlob=wrapped)["Plaintext"])
 
 
 def test_a_second_grafana_in_a_vpc_with_anothers_kms_key_is_deployed_run_and_destroyed(installation: Installation) -> None:
